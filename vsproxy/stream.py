@@ -1,0 +1,117 @@
+# cython: annotation_typing=False
+"""The narrow waist: what an exchange may ask of a side, and what a side may tell an exchange.
+
+An HTTP/1 connection is its own `Stream`; an HTTP/2 connection will make one per stream id. `Exchange`
+is the only implementation of `ExchangeEvents`. Neither side knows the other, and this module knows
+neither.
+"""
+
+from __future__ import annotations
+
+from vsproxy.timers import Timed
+from vsproxy.wire.message import RequestHead, ResponseHead
+
+
+class Stream(Timed):
+    """One side of an exchange. Every call is synchronous and never blocks."""
+
+    __slots__ = ()
+
+    def send_body(self, data: bytes) -> None:
+        """Send body bytes; the side frames them. May answer with `ExchangeEvents` back-pressure."""
+        raise NotImplementedError
+
+    def send_end(self, trailers: bytes) -> None:
+        """The message is complete; `trailers` are field lines, empty for none."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Break the message off so that the peer cannot take it for complete."""
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        """Deliver no more body bytes until `resume_reading`."""
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        raise NotImplementedError
+
+
+class ExchangeEvents:
+    """What the two sides of an exchange tell it."""
+
+    __slots__ = ()
+
+    # From the downstream side
+
+    def on_request_body(self, data: bytes) -> None:
+        """Decoded bytes of the request body."""
+        raise NotImplementedError
+
+    def on_request_end(self, trailers: bytes) -> None:
+        """The request is complete."""
+        raise NotImplementedError
+
+    def on_client_gone(self) -> None:
+        """The client's connection is broken: nothing can reach it any more."""
+        raise NotImplementedError
+
+    # From the upstream side
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx response other than 101."""
+        raise NotImplementedError
+
+    def on_response_head(self, head: ResponseHead) -> None:
+        """The final response's head."""
+        raise NotImplementedError
+
+    def on_response_body(self, data: bytes) -> None:
+        """Decoded bytes of the response body."""
+        raise NotImplementedError
+
+    def on_response_end(self, trailers: bytes) -> None:
+        """The response is complete."""
+        raise NotImplementedError
+
+    def on_upstream_failed(self, kind: str) -> None:
+        """The server's side failed before the response was complete.
+
+        `kind` is `reset`, `timeout` or `bad_response`.
+        """
+        raise NotImplementedError
+
+    # From either side
+
+    def on_downstream_full(self, full: bool) -> None:
+        """The client's side has (no) room to write."""
+        raise NotImplementedError
+
+    def on_upstream_full(self, full: bool) -> None:
+        """The server's side has (no) room to write."""
+        raise NotImplementedError
+
+
+class Downstream(Stream):
+    """The client's side of an exchange."""
+
+    __slots__ = ()
+
+    def send_head(self, head: ResponseHead, has_body: bool) -> None:
+        """Send a response head; the side chooses the framing from the head and the client's version."""
+        raise NotImplementedError
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Send a 1xx head."""
+        raise NotImplementedError
+
+
+class Upstream(Stream):
+    """The server's side of an exchange."""
+
+    __slots__ = ()
+
+    def send_head(self, head: RequestHead, lines: bytes) -> None:
+        """Send a request head whose bytes are `lines`, framed as `head` says."""
+        raise NotImplementedError

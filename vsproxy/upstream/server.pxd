@@ -1,0 +1,42 @@
+cdef int _UP, _DOWN, _CHECKING, _DRAIN, _MAINT
+
+cdef class Server:
+    cdef public str pool_name
+    cdef public str name
+    cdef public str host
+    cdef public int port
+    cdef public int weight
+    cdef public double effective_weight
+    cdef public bint backup
+    cdef public Py_ssize_t max_connections
+
+    cdef public int state
+    cdef public str state_reason
+    cdef public double state_since
+    cdef public double up_since
+    cdef public bint removed
+    cdef public str last_check
+    cdef public Py_ssize_t check_successes
+    cdef public Py_ssize_t check_failures
+
+    cdef public double score
+    cdef public double turn
+    cdef public Py_ssize_t position
+
+    cdef public list idle
+    cdef public Py_ssize_t reuse_streak
+    cdef public double reuse_until
+
+    cdef public Py_ssize_t active
+    cdef public Py_ssize_t requests
+    cdef public Py_ssize_t retries
+    cdef public Py_ssize_t connect_count
+    cdef public double connect_seconds
+    cdef public Py_ssize_t bytes_sent
+    cdef public Py_ssize_t bytes_received
+    cdef public list statuses
+    cdef public dict failures
+
+    cpdef bint is_full(self)
+    cpdef bint is_available(self)
+    cpdef count_failure(self, str kind)

@@ -1,0 +1,135 @@
+# cython: annotation_typing=False
+"""The live state of one server: what a pick reads, what an exchange counts, what a check decides."""
+
+from __future__ import annotations
+
+UP = 0
+DOWN = 1
+CHECKING = 2
+DRAIN = 3
+MAINT = 4
+_UP, _DOWN, _CHECKING, _DRAIN, _MAINT = UP, DOWN, CHECKING, DRAIN, MAINT
+STATE_NAMES = ("up", "down", "checking", "drain", "maint")
+
+
+class Server:
+    """One address of a pool.
+
+    `name` is the address as configured (`backend1:8080`); `host` and `port` are what to connect to
+    (`port` 0: `host` is the path of a Unix socket). A name that resolves to several addresses makes
+    several servers of one `name`. `active` counts exchanges and tunnels in progress. Counters only
+    grow; metrics read them.
+    """
+
+    __slots__ = (
+        "active",
+        "backup",
+        "bytes_received",
+        "bytes_sent",
+        "check_failures",
+        "check_successes",
+        "connect_count",
+        "connect_seconds",
+        "effective_weight",
+        "failures",
+        "host",
+        "idle",
+        "last_check",
+        "max_connections",
+        "name",
+        "pool_name",
+        "port",
+        "position",
+        "removed",
+        "requests",
+        "retries",
+        "reuse_streak",
+        "reuse_until",
+        "score",
+        "state",
+        "state_reason",
+        "state_since",
+        "statuses",
+        "turn",
+        "up_since",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        pool_name: str,
+        name: str,
+        host: str,
+        port: int,
+        weight: int = 1,
+        backup: bool = False,
+        max_connections: int = 0,
+        state: int = UP,
+    ) -> None:
+        # What it is
+        self.pool_name = pool_name
+        self.name = name
+        self.host = host
+        self.port = port
+        self.weight = weight
+        self.effective_weight = float(weight)
+        self.backup = backup
+        self.max_connections = max_connections
+
+        # Its state
+        self.state = state
+        self.state_reason = ""
+        self.state_since = 0.0
+        self.up_since = 0.0
+        self.removed = False
+        self.last_check = ""
+        self.check_successes = 0
+        self.check_failures = 0
+
+        # What the balancer keeps with it
+        self.score = 0.0
+        self.turn = 0.0
+        self.position = -1
+
+        # What keepalive keeps with it
+        self.idle: list[object] = []
+        self.reuse_streak = 0
+        self.reuse_until = 0.0
+
+        # What is counted
+        self.active = 0
+        self.requests = 0
+        self.retries = 0
+        self.connect_count = 0
+        self.connect_seconds = 0.0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.statuses = [0, 0, 0, 0, 0, 0]
+        self.failures: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Server {self.pool_name}/{self.name} {self.address} {STATE_NAMES[self.state]}>"
+
+    @property
+    def address(self) -> str:
+        """`host:port`, `[v6]:port` or `unix:/path`."""
+        if self.port == 0:
+            return f"unix:{self.host}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def state_name(self) -> str:
+        """One of `STATE_NAMES`."""
+        return STATE_NAMES[self.state]
+
+    def is_full(self) -> bool:
+        """Whether `max_connections` (0: no limit) is reached."""
+        return 0 < self.max_connections <= self.active
+
+    def is_available(self) -> bool:
+        """Up and not full."""
+        return self.state == _UP and not self.is_full()
+
+    def count_failure(self, kind: str) -> None:
+        """Count one failure of `kind`: connect, timeout, reset, bad_response."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
