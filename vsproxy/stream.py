@@ -63,8 +63,8 @@ class ExchangeEvents:
         """A 1xx response other than 101."""
         raise NotImplementedError
 
-    def on_response_head(self, head: ResponseHead) -> None:
-        """The final response's head."""
+    def on_response_head(self, head: ResponseHead, more: bool) -> None:
+        """The final response's head; `more`: the next call follows at once, so it may wait for that."""
         raise NotImplementedError
 
     def on_response_body(self, data: bytes) -> None:
@@ -98,8 +98,8 @@ class Downstream(Stream):
 
     __slots__ = ()
 
-    def send_head(self, head: ResponseHead, has_body: bool) -> None:
-        """Send a response head; the side chooses the framing from the head and the client's version."""
+    def send_head(self, head: ResponseHead, more: bool) -> None:
+        """Send a response head; the side chooses the framing. `more`: another call follows at once."""
         raise NotImplementedError
 
     def send_interim(self, head: ResponseHead) -> None:

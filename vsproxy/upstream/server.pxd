@@ -1,4 +1,5 @@
 cdef int _UP, _DOWN, _CHECKING, _DRAIN, _MAINT
+cdef int _REUSE_STREAK
 
 cdef class Server:
     cdef public str pool_name
@@ -24,6 +25,7 @@ cdef class Server:
     cdef public Py_ssize_t position
 
     cdef public list idle
+    cdef public double reuse_bound
     cdef public Py_ssize_t reuse_streak
     cdef public double reuse_until
 
@@ -40,3 +42,6 @@ cdef class Server:
     cpdef bint is_full(self)
     cpdef bint is_available(self)
     cpdef count_failure(self, str kind)
+    cpdef note_reuse(self)
+    cpdef note_idle_close(self, double idle)
+    cpdef bint is_safe_to_reuse(self, double idle)

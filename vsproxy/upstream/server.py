@@ -9,6 +9,11 @@ CHECKING = 2
 DRAIN = 3
 MAINT = 4
 _UP, _DOWN, _CHECKING, _DRAIN, _MAINT = UP, DOWN, CHECKING, DRAIN, MAINT
+#: Successful reuses without an unannounced close before a server's idle connections are trusted.
+REUSE_STREAK = 8
+_REUSE_STREAK = REUSE_STREAK
+#: Seconds of idleness that are trusted of a server that never closed an idle connection.
+REUSE_UNKNOWN = 2.0
 STATE_NAMES = ("up", "down", "checking", "drain", "maint")
 
 
@@ -43,6 +48,7 @@ class Server:
         "removed",
         "requests",
         "retries",
+        "reuse_bound",
         "reuse_streak",
         "reuse_until",
         "score",
@@ -93,8 +99,9 @@ class Server:
 
         # What keepalive keeps with it
         self.idle: list[object] = []
+        self.reuse_bound = REUSE_UNKNOWN
         self.reuse_streak = 0
-        self.reuse_until = 0.0
+        self.reuse_until = -1.0
 
         # What is counted
         self.active = 0
@@ -133,3 +140,29 @@ class Server:
     def count_failure(self, kind: str) -> None:
         """Count one failure of `kind`: connect, timeout, reset, bad_response."""
         self.failures[kind] = self.failures.get(kind, 0) + 1
+
+    # Whether a request that may not be repeated can go out on an idle connection. The server may be
+    # closing it at this very moment, and then nobody knows whether the request was read.
+
+    def note_reuse(self) -> None:
+        """An idle connection carried another request to its answer."""
+        self.reuse_streak += 1
+
+    def note_idle_close(self, idle: float) -> None:
+        """The server closed a connection that had been idle for `idle` seconds, unannounced."""
+        self.reuse_bound = min(self.reuse_bound, idle / 2)
+        if idle < 1.0:
+            # It closes while connections are in use: from here on that many good ones more are wanted.
+            self.reuse_streak = -100
+
+    def is_safe_to_reuse(self, idle: float) -> bool:
+        """Whether a connection idle for `idle` seconds will surely still be read by the server.
+
+        A server that announces `Keep-Alive: timeout=N` is believed, less a second for the way; else it
+        must have earned it, and idleness must stay below half of what it was ever seen to cut.
+        """
+        if self.reuse_streak < 0:
+            return False
+        if self.reuse_until >= 0.0:
+            return idle < self.reuse_until - 1.0
+        return self.reuse_streak >= _REUSE_STREAK and idle < self.reuse_bound

@@ -1,0 +1,1 @@
+"""What the black-box tests are played with: servers and clients that misbehave on request, and the proxy."""

@@ -1,0 +1,143 @@
+"""The admin port: /healthz, /readyz, /metrics and /api/ over HTTP/1.1, read only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from aiohttp import hdrs, web
+
+from vsproxy.admin.host_guard import is_host_allowed
+from vsproxy.admin.readiness import ReadinessSource, not_ready_reasons
+from vsproxy.admin.views import PoolView, pool_view, pools_view
+from vsproxy.config.model import Bind
+from vsproxy.metrics import Metrics
+
+SHUTDOWN_TIMEOUT = 1.0
+_RESOURCES = {
+    "/healthz": "200 while the process lives",
+    "/readyz": "200 when traffic should be sent here, else 503 and the reasons",
+    "/metrics": "Prometheus text or OpenMetrics",
+    "/api/pools": "every pool with its servers",
+    "/api/pools/{name}": "one pool",
+}
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminSource(ReadinessSource, Protocol):
+    """What is administered: a proxy."""
+
+    @property
+    def pools(self) -> Mapping[str, PoolView]:
+        """By name."""
+
+
+class AdminServer:
+    """Serves the admin resources of `source` on `bind`, in the loop that `start` runs in.
+
+    `address` is the bound address, `host:port` or `unix:/path`, None while it is not bound.
+    """
+
+    def __init__(self, bind: Bind, source: AdminSource, metrics: Metrics) -> None:
+        self.address: str | None = None
+        self._bind = bind
+        self._source = source
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+        self._socket_inode = 0
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError if the address cannot be bound; nothing is left open then."""
+        runner = web.AppRunner(
+            self._application(), handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
+        )
+        await runner.setup()
+        try:
+            await self._site(runner).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.address = self._bound_address(runner)
+
+    async def stop(self) -> None:
+        """Stop serving; requests in progress get `SHUTDOWN_TIMEOUT`. No effect when not started."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+            self.address = None
+            self._remove_socket()
+
+    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        if self._bind.kind == "unix":
+            return web.UnixSite(runner, self._bind.path)
+        return web.TCPSite(runner, self._bind.host or None, self._bind.port)
+
+    def _bound_address(self, runner: web.AppRunner) -> str:
+        if self._bind.kind == "unix":
+            self._socket_inode = os.stat(self._bind.path).st_ino
+            return str(self._bind)
+        host, port = runner.addresses[0][:2]
+        return str(Bind("tcp", host, port))
+
+    def _remove_socket(self) -> None:
+        """Remove our Unix socket, unless another process has put its own in the place."""
+        if self._bind.kind != "unix":
+            return
+        with suppress(FileNotFoundError):
+            if os.stat(self._bind.path).st_ino == self._socket_inode:
+                os.unlink(self._bind.path)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics_text)
+        app.router.add_get("/api/", self._resources)
+        app.router.add_get("/api/pools", self._pools)
+        app.router.add_get("/api/pools/{name}", self._pool)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Refuse foreign Host fields, and give the refusals of the router a body in JSON."""
+        # Not request.host: without the field that asks DNS for our name, and blocks.
+        if not is_host_allowed(request.headers.get(hdrs.HOST), self._bind):
+            return web.json_response({"error": "this Host is not served on a loopback address"}, status=403)
+        try:
+            return await handler(request)
+        except web.HTTPException as refusal:
+            response = web.json_response({"error": refusal.reason}, status=refusal.status)
+            if hdrs.ALLOW in refusal.headers:
+                response.headers[hdrs.ALLOW] = refusal.headers[hdrs.ALLOW]
+            return response
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        reasons = not_ready_reasons(self._source)
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        # In a thread: with a thousand servers the text takes longer than traffic should wait.
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+        body, content_type = await asyncio.to_thread(self._metrics.render, accept)
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def _resources(self, request: web.Request) -> web.Response:
+        return web.json_response({"resources": _RESOURCES})
+
+    async def _pools(self, request: web.Request) -> web.Response:
+        return web.json_response(pools_view(self._source.pools))
+
+    async def _pool(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        pool = self._source.pools.get(name)
+        if pool is None:
+            return web.json_response({"error": f"no pool is named {name}"}, status=404)
+        return web.json_response(pool_view(pool))

@@ -1,0 +1,164 @@
+"""What `vsproxy check` does beyond reading the file: opens certificates and keys, resolves names."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from vsproxy.config.consistency import tables
+from vsproxy.config.model import Config
+from vsproxy.config.positions import Path
+from vsproxy.config.toml import Document, read_document
+from vsproxy.errors import ConfigError, Problem
+
+_CERTIFICATE = "a file with a certificate chain in PEM"
+_KEY = "a file with the private key of the certificate in PEM, without a passphrase"
+_PARALLEL_LOOKUPS = 16
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was read: its `config` if there are no `problems`, and where its keys stand."""
+
+    document: Document
+    config: Config | None
+    problems: tuple[Problem, ...]
+
+
+def check_file(path: str, environ: Mapping[str, str]) -> Checked:
+    """Read the file at `path` and open the certificates it names. Never raises for a mistake in it."""
+    try:
+        document = read_document(path, environ)
+    except ConfigError as error:
+        return Checked(Document(path, {}), None, error.problems)
+    config: Config | None = None
+    problems: tuple[Problem, ...] = ()
+    try:
+        config = Config.from_document(document)
+    except ConfigError as error:
+        problems = error.problems
+    found = sorted((*problems, *certificate_problems(document)), key=lambda problem: problem.line)
+    return Checked(document, None if found else config, tuple(found))
+
+
+def load_checked(path: str, environ: Mapping[str, str]) -> Config:
+    """The configuration at `path`; raises ConfigError with every mistake, certificates included."""
+    checked = check_file(path, environ)
+    if checked.config is None:
+        raise ConfigError(checked.problems)
+    return checked.config
+
+
+def certificate_problems(document: Document) -> Iterator[Problem]:
+    """Certificates and keys that cannot be used. Works on plain data: other keys may be wrong."""
+    for path, cert, key in _certificates(document):
+        unusable = [*_certificate_problem(document, path, cert), *_key_problem(document, path, key, cert)]
+        yield from unusable
+        if not unusable:
+            yield from _pair_problem(document, path, cert, key)
+
+
+def _certificates(document: Document) -> Iterator[tuple[Path, str, str]]:
+    """The path of each `tls` table that names its files, with certificate and key file."""
+    data = document.data if isinstance(document.data, Mapping) else {}
+    for index, listener in tables(data, "listeners"):
+        path: Path = ("listeners", index, "tls")
+        tls = listener.get("tls")
+        cert = tls.get("cert") if isinstance(tls, Mapping) else None
+        key = tls.get("key", cert) if isinstance(tls, Mapping) else None
+        if not (isinstance(cert, str) and cert and isinstance(key, str) and key):
+            continue
+        if not document.unread & {(*path, "cert"), (*path, "key")}:
+            yield path, cert, key
+
+
+def _certificate_problem(document: Document, path: Path, cert: str) -> Iterator[Problem]:
+    try:
+        x509.load_pem_x509_certificates(FilePath(cert).read_bytes())
+    except OSError as error:
+        yield document.problem((*path, "cert"), f'"{cert}" ({error.strerror})', _CERTIFICATE)
+    except ValueError:
+        yield document.problem((*path, "cert"), f'"{cert}", in which there is none', _CERTIFICATE)
+
+
+def _key_problem(document: Document, path: Path, key: str, cert: str) -> Iterator[Problem]:
+    at = (*path, "key")
+    try:
+        load_pem_private_key(FilePath(key).read_bytes(), password=None)
+    except OSError as error:
+        # One file for both, and not readable: said once, at `cert`.
+        if key != cert:
+            yield document.problem(at, f'"{key}" ({error.strerror})', _KEY)
+    except TypeError:
+        yield document.problem(at, f'"{key}", which has a passphrase', _KEY)
+    except (ValueError, UnsupportedAlgorithm):
+        yield document.problem(at, f'"{key}", in which there is no usable key', _KEY)
+
+
+def _pair_problem(document: Document, path: Path, cert: str, key: str) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            found = f'"{key}", which is not the key of "{cert}"'
+        else:
+            found = f'"{key}" with "{cert}", which OpenSSL refuses: {error.reason or error}'
+        yield document.problem((*path, "key"), found, _KEY)
+
+
+def warnings(checked: Checked) -> list[Problem]:
+    """What is worth knowing and keeps nothing from running; empty if there are mistakes."""
+    if checked.config is None:
+        return []
+    return [*_expired(checked.document), *_unresolved(checked.document, checked.config)]
+
+
+def _expired(document: Document) -> Iterator[Problem]:
+    now = datetime.datetime.now(datetime.UTC)
+    for path, cert, _ in _certificates(document):
+        first = x509.load_pem_x509_certificates(FilePath(cert).read_bytes())[0]
+        if first.not_valid_after_utc < now:
+            ended = f"{first.not_valid_after_utc:%Y-%m-%d}"
+            yield document.problem(
+                (*path, "cert"), f'warning: the certificate in "{cert}" ended on {ended}', ""
+            )
+
+
+def _unresolved(document: Document, config: Config) -> Iterator[Problem]:
+    """Names of servers, in pools that a route uses, which do not resolve here and now."""
+    used = {route.pool for route in config.routes}
+    places = [
+        (("pools", name, "servers", index, "address"), server.address)
+        for name, pool in config.pools.items()
+        for index, server in enumerate(pool.servers)
+        if name in used and server.address.kind == "tcp"
+    ]
+    with ThreadPoolExecutor(_PARALLEL_LOOKUPS) as lookups:
+        reasons = list(lookups.map(_lookup_failure, [address.host for _, address in places]))
+    for (path, address), reason in zip(places, reasons, strict=True):
+        if reason:
+            message = (
+                f'warning: "{address.host}" does not resolve ({reason}); the server is down until it does'
+            )
+            yield document.problem(path, message, "")
+
+
+def _lookup_failure(host: str) -> str:
+    """Why `host` does not resolve, empty if it does."""
+    try:
+        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return error.strerror or str(error)
+    except UnicodeError:
+        return "not a name of the DNS"
+    return ""

@@ -1,0 +1,135 @@
+"""Finds keys that are right by themselves and wrong together.
+
+Works on plain data, not on the models, so that these mistakes are told together with those that keep a
+model from being built; anything of the wrong shape is skipped here, since it is reported elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from vsproxy.config.positions import Path
+from vsproxy.config.units import Bind, parse_bind
+
+Contradiction = tuple[Path, str, str]
+
+_ALL_INTERFACES = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+def contradictions(data: Any) -> Iterator[Contradiction]:
+    """Every contradiction in `data`: the path of the key, what was found, what would be accepted."""
+    if not isinstance(data, Mapping):
+        return
+    pools = data.get("pools") or {}
+    yield from _binds(data)
+    yield from _routes(data, [str(name) for name in pools] if isinstance(pools, Mapping) else [])
+    for name, pool in pools.items() if isinstance(pools, Mapping) else ():
+        if isinstance(pool, Mapping):
+            yield from _hash_key(("pools", name), pool)
+            yield from _servers(("pools", name), pool)
+
+
+def raise_contradictions(data: Any) -> None:
+    """Raise pydantic's ValidationError with all contradictions in `data`, if there are any."""
+    found = [
+        InitErrorDetails(
+            type=PydanticCustomError(
+                "contradiction", "found {found}; accepted {accepted}", {"found": found, "accepted": accepted}
+            ),
+            loc=path,
+            input=data,
+        )
+        for path, found, accepted in contradictions(data)
+    ]
+    if found:
+        raise ValidationError.from_exception_data("Config", found)
+
+
+def tables(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The items of the list of tables at `key`, with their index; whatever else is there is left out."""
+    items = data.get(key)
+    for index, item in enumerate(items if isinstance(items, (list, tuple)) else ()):
+        if isinstance(item, Mapping):
+            yield index, item
+
+
+def _address(value: Any) -> Bind | None:
+    try:
+        return parse_bind(value)
+    except ValueError:
+        # Reported by the type of the key.
+        return None
+
+
+def _binds(data: Mapping[str, Any]) -> Iterator[Contradiction]:
+    seen: dict[tuple[str, int, str], str] = {}
+    binds: list[tuple[Path, Any]] = []
+    for index, listener in tables(data, "listeners"):
+        binds.append((("listeners", index, "bind"), listener.get("bind")))
+        if listener.get("tls") and listener.get("redirect"):
+            found = '"https" on a listener with tls'
+            yield ("listeners", index, "redirect"), found, "redirect on a listener without tls"
+    admin = data.get("admin")
+    if isinstance(admin, Mapping):
+        binds.append((("admin", "bind"), admin.get("bind", "127.0.0.1:9900")))
+    for path, value in binds:
+        bind = _address(value)
+        if bind is None or (bind.kind == "tcp" and bind.port == 0):
+            continue
+        host = "" if bind.host in _ALL_INTERFACES else bind.host.lower()
+        place = (host, bind.port, bind.path)
+        if place in seen:
+            yield path, f'"{value}", which {seen[place]} has already', "an address of its own"
+        seen.setdefault(place, f"{path[0]}[{path[1]}]" if path[0] == "listeners" else "admin")
+
+
+def _routes(data: Mapping[str, Any], pools: list[str]) -> Iterator[Contradiction]:
+    seen: dict[tuple[str, str], int] = {}
+    names = ", ".join(f'"{name}"' for name in pools)
+    accepted = f"one of {names}" if pools else "the name of a pool, but there is no [pools.NAME]"
+    for index, route in tables(data, "routes"):
+        pool = route.get("pool")
+        if isinstance(pool, str) and pool and pool not in pools:
+            yield ("routes", index, "pool"), f'"{pool}", which is not a pool', accepted
+        host, path = route.get("host") or "", route.get("path", "/")
+        if not isinstance(host, str) or not isinstance(path, str):
+            continue
+        place = (host.lower(), path.rstrip("/"))
+        if place in seen:
+            found = f'"{host}{path}", which routes[{seen[place]}] has already'
+            yield ("routes", index), found, "another host or path"
+        seen.setdefault(place, index)
+
+
+def _hash_key(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:
+    hashed = pool.get("balance", "round_robin") == "hash"
+    key = pool.get("hash_key")
+    if hashed and key is None:
+        accepted = 'hash_key = "client", "uri", "header:NAME" or "cookie:NAME"'
+        yield (*at, "balance"), '"hash" without hash_key', accepted
+    if not hashed and key is not None:
+        yield (*at, "hash_key"), "a key to hash by, but nothing that hashes", 'balance = "hash" beside it'
+
+
+def _servers(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:
+    seen: dict[str, int] = {}
+    health = pool.get("health")
+    checks_port = isinstance(health, Mapping) and health.get("port") is not None
+    for index, server in tables(pool, "servers"):
+        address = _address(server.get("address"))
+        if address is None:
+            continue
+        place = str(address).lower() if address.kind == "tcp" else str(address)
+        if place in seen:
+            yield (
+                (*at, "servers", index, "address"),
+                f'"{address}", which servers[{seen[place]}] has already',
+                "an address of its own",
+            )
+        seen.setdefault(place, index)
+        if checks_port and address.kind == "unix":
+            yield (*at, "health", "port"), f'a port, but "{address}" has none', "port only with TCP servers"

@@ -1,0 +1,549 @@
+# cython: annotation_typing=False
+"""One HTTP/1.1 connection of a client: reads requests strictly, begins exchanges, writes their responses.
+
+The same object is the asyncio protocol and the `Downstream` of the exchange in progress. Requests of a
+pipeline are served one after the other; what came early waits in `pending` with reading paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from vsproxy.errors import BadMessage
+from vsproxy.exchange import Exchange
+from vsproxy.headers import Forwarding, interim_lines, response_lines
+from vsproxy.stream import Downstream
+from vsproxy.timers import NEVER, Sweep
+from vsproxy.upstream.http1 import WRITE_HIGH, reset_on_close
+from vsproxy.wire.http1 import BodyReader, RequestParser, request_body_mode
+from vsproxy.wire.message import RequestHead, ResponseHead, make_response
+
+if TYPE_CHECKING:
+    from vsproxy.downstream.serving import ListenerSettings, Serving
+
+_NEVER = NEVER
+
+# What the connection waits for; says what a passed deadline means.
+IDLE, HEAD, BODY, RESPONSE, LINGER, TUNNEL = range(6)
+_IDLE, _HEAD, _BODY, _RESPONSE, _LINGER, _TUNNEL = IDLE, HEAD, BODY, RESPONSE, LINGER, TUNNEL
+
+#: After an early answer this much of a body is read and dropped to keep the connection.
+DRAIN_SIZE = 64 * 1024
+_DRAIN_SIZE = DRAIN_SIZE
+#: After an answer that ends the connection, what still comes is dropped for this long (s), so that a
+#: reset does not destroy the answer on its way.
+LINGER_TIME = 5.0
+_LINGER_TIME = LINGER_TIME
+#: How often (s) the kernel is asked about a client that we do not read from.
+WATCH_TIME = 0.5
+_WATCH_TIME = WATCH_TIME
+#: TCP_INFO's first byte when the connection is reset or gone.
+TCP_CLOSE = 7
+
+
+class DownstreamConnection(Downstream):
+    """See the module. `stats` counts for the listener, `settings` are its limits and timeouts."""
+
+    __slots__ = (
+        "body",
+        "chunked",
+        "close_after",
+        "discarding",
+        "end_of_stream",
+        "exchange",
+        "forwarding",
+        "framed",
+        "held",
+        "limit",
+        "parser",
+        "pending",
+        "reading_body",
+        "reading_paused",
+        "requests",
+        "running",
+        "serving",
+        "settings",
+        "stats",
+        "stopped",
+        "sweep",
+        "transport",
+        "unsent",
+        "wait",
+        "writing_paused",
+    )
+
+    def __init__(self, serving: Serving, settings: ListenerSettings, stats: Any) -> None:
+        super().__init__()
+        # Per connection
+        self.serving = serving
+        self.settings = settings
+        self.stats = stats
+        self.sweep: Sweep = serving.sweep
+        self.transport: asyncio.Transport | None = None
+        self.parser = RequestParser(
+            settings.max_head, settings.max_fields, settings.max_target, settings.keep_underscores
+        )
+        self.body = BodyReader(400)
+        self.forwarding: Forwarding | None = None
+        self.requests = 0
+        self.wait = _HEAD
+        self.limit = _NEVER
+        self.pending = b""
+        self.running = False
+        self.end_of_stream = False
+        self.stopped = False
+        self.reading_paused = False
+        self.writing_paused = False
+        self.unsent = 0
+
+        # Per exchange
+        self.exchange: Exchange | None = None
+        self.reading_body = False
+        self.discarding = False
+        self.close_after = False
+        self.chunked = False
+        self.framed = True
+        self.held = b""
+
+    # Protocol interface
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """asyncio: a client has connected."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH)
+        settings = self.settings
+        peername = transport.get_extra_info("peername")
+        peer = peername[0] if isinstance(peername, tuple) else ""
+        self.forwarding = Forwarding(
+            peer.removeprefix("::ffff:"),
+            b"https" if settings.secure else b"http",
+            settings.networks,
+            settings.forwarded,
+            settings.via,
+        )
+        self.stats.opened()
+        self.serving.connected(self)
+        self.set_wait(_HEAD, settings.header_timeout)
+        self.sweep.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the client is gone."""
+        self.sweep.remove(self)
+        self.stopped = True
+        if self.exchange is not None:
+            self.exchange.on_client_gone()
+            self.exchange = None
+        self.stats.closed()
+        self.serving.disconnected(self)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes of requests."""
+        if self.stopped:
+            return
+        self.advance(data)
+
+    def eof_received(self) -> bool:
+        """asyncio: the client sends no more. A whole request is still answered, if the route says so."""
+        self.end_of_stream = True
+        if self.stopped or self.wait == _LINGER:
+            return False
+        if self.reading_body:
+            self.refuse(400, "truncated body")
+            return True
+        exchange = self.exchange
+        if exchange is None:
+            self.stop()
+            return False
+        if not exchange.route.half_close_wait or self.settings.secure:
+            exchange.on_client_gone()
+            return False
+        self.close_after = True
+        # A reset is no longer reported after a FIN: the sweep asks the kernel.
+        self.set_wait(self.wait, self.limit - self.sweep.now)
+        return True
+
+    def pause_writing(self) -> None:
+        """asyncio: the client does not read as fast as we write."""
+        self.writing_paused = True
+        self.unsent = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
+        self.set_wait(self.wait, self.settings.send_timeout)
+        if self.exchange is not None:
+            self.exchange.on_downstream_full(True)
+
+    def resume_writing(self) -> None:
+        """asyncio: there is room again."""
+        self.writing_paused = False
+        if self.exchange is not None:
+            if not self.reading_body:
+                self.set_wait(self.wait, _NEVER)
+            self.exchange.on_downstream_full(False)
+        elif self.wait != _LINGER and not self.stopped:
+            self.set_wait(_IDLE, self.settings.idle_timeout)
+            if self.pending:
+                self.advance(b"")
+
+    # Reading
+
+    def advance(self, data: bytes) -> None:
+        """Take bytes as heads and bodies, as far as the exchange in progress lets us."""
+        if self.pending:
+            data = self.pending + data
+            self.pending = b""
+        if self.running:
+            self.pending = data
+            return
+        self.running = True
+        try:
+            self.run(data)
+        except BadMessage as error:
+            self.refuse(error.status, error.reason)
+        finally:
+            self.running = False
+        self.set_reading()
+
+    def run(self, data: bytes) -> None:
+        """The loop of `advance`. Raises `BadMessage`."""
+        pos = 0
+        size = len(data)
+        while pos < size and not self.stopped and self.wait != _LINGER:
+            if self.reading_body:
+                pos = self.take_body(data, pos)
+            elif self.exchange is not None or self.writing_paused:
+                self.pending = data[pos:]
+                return
+            else:
+                head = self.parser.parse(data, pos)
+                if head is None:
+                    if self.wait == _IDLE:
+                        self.set_wait(_HEAD, self.settings.header_timeout)
+                    return
+                pos = self.parser.end
+                self.begin(head)
+            if self.pending:
+                data = data[pos:] + self.pending
+                self.pending = b""
+                pos = 0
+                size = len(data)
+
+    def take_body(self, data: bytes, pos: int) -> int:
+        """Take body bytes from `pos`; returns where they end."""
+        body = self.body
+        payload = body.feed(data, pos)
+        exchange = self.exchange
+        if body.done:
+            self.reading_body = False
+            self.set_wait(_RESPONSE, _NEVER)
+        else:
+            self.set_wait(_BODY, self.settings.body_timeout)
+        pos = body.pos
+        if exchange is not None and not self.discarding:
+            if payload:
+                exchange.on_request_body(payload)
+            if body.done and not exchange.over:
+                exchange.on_request_end(body.trailers)
+        elif body.done:
+            self.discarding = False
+            self.next_request()
+        return pos
+
+    def begin(self, head: RequestHead) -> None:
+        """Begin an exchange for a head."""
+        settings = self.settings
+        serving = self.serving
+        self.requests += 1
+        mode = request_body_mode(head)
+        self.close_after = (
+            not head.keep_alive
+            or self.requests >= settings.max_requests
+            or head.upgrade_requested
+            or self.end_of_stream
+            or serving.draining
+        )
+        self.body.start(mode, head.content_length)
+        self.reading_body = not self.body.done
+        self.discarding = False
+        if head.dropped_underscores:
+            serving.note_underscores(head.dropped_underscores)
+        if self.reading_body:
+            self.set_wait(_BODY, settings.body_timeout)
+        else:
+            self.set_wait(_RESPONSE, _NEVER)
+        route = serving.router.find(head.host, head.path)
+        request_id = head.x_request_id
+        if request_id is None or not self.forwarding.trusted:  # type: ignore[union-attr]
+            request_id = serving.next_request_id()
+        exchange = Exchange(
+            self, head, route, self.forwarding, request_id, self.sweep, self.on_exchange_over  # type: ignore[arg-type]
+        )
+        self.exchange = exchange
+        exchange.request_done = not self.reading_body
+        if settings.redirect:
+            exchange.redirect(b"https://" + without_port(head.host) + head.target)
+        elif route is None:
+            exchange.reject("no_route")
+        else:
+            exchange.start()
+
+    def on_exchange_over(self, exchange: Exchange) -> None:
+        """The exchange has ended; its last bytes may still be written."""
+        self.serving.log(exchange, self.settings)
+
+    # Downstream interface
+
+    def send_head(self, head: ResponseHead, more: bool) -> None:
+        """Send a head, framed for this client: by length, chunked, or by the close for HTTP/1.0."""
+        exchange = self.exchange
+        request = exchange.head  # type: ignore[union-attr]
+        status: int = head.status
+        bodiless = request.method == b"HEAD" or status == 204 or status == 304
+        known = head.content_length >= 0 or bodiless
+        self.chunked = not known and request.minor == 1
+        self.framed = known or self.chunked
+        if not self.framed or self.serving.draining:
+            self.close_after = True
+        if self.reading_body and not self.can_drain(request):
+            self.close_after = True
+        lines = response_lines(head, self.chunked, not self.close_after, request.minor, self.settings.via)
+        if more:
+            self.held = lines
+        else:
+            self.write(lines)
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Send a 1xx; a client of HTTP/1.0 does not know them."""
+        if self.exchange.head.minor == 1:  # type: ignore[union-attr]
+            self.write(interim_lines(head))
+
+    def send_body(self, data: bytes) -> None:
+        """Send body bytes, as one chunk where the body is chunked."""
+        held = self.held
+        if self.chunked:
+            self.held = b""
+            self.write(b"%b%x\r\n%b\r\n" % (held, len(data), data))
+        elif held:
+            self.held = b""
+            # A small body goes out with its head; a large one is not worth the copy.
+            if len(data) < 16384:
+                self.write(held + data)
+            else:
+                self.write(held)
+                self.write(data)
+        else:
+            self.write(data)
+
+    def send_end(self, trailers: bytes) -> None:
+        """The response is complete: on to the next request, or close."""
+        held = self.held
+        self.held = b""
+        if self.chunked:
+            held += b"0\r\n" + trailers + b"\r\n"
+            self.chunked = False
+        if held:
+            self.write(held)
+        self.exchange = None
+        if self.close_after:
+            self.linger()
+        elif self.reading_body:
+            self.discarding = True
+            self.set_reading()
+        else:
+            self.next_request()
+
+    def abort(self) -> None:
+        """Break the response off: a missing end where there is framing, a reset where only the close ends it."""
+        self.exchange = None
+        if self.transport is None or self.stopped:
+            return
+        self.stopped = True
+        if self.held:
+            # Nothing has gone out yet.
+            self.held = b""
+        if self.framed and not self.writing_paused:
+            self.set_wait(_LINGER, 1.0)
+            self.transport.close()
+        else:
+            self.reset()
+
+    def pause_reading(self) -> None:
+        """The server's side has no room: read no more of the body."""
+        self.hold_reading(True)
+
+    def resume_reading(self) -> None:
+        """There is room again."""
+        self.hold_reading(False)
+
+    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:
+        """Send the 101 and give the transport away, with what the client sent after its head."""
+        self.set_wait(_TUNNEL, _NEVER)
+        self.sweep.remove(self)
+        self.write(interim_lines(head))
+        early = self.pending
+        self.pending = b""
+        return self.transport, early  # type: ignore[return-value]
+
+    def on_tunnel_closed(self) -> None:
+        """The tunnel had the transport until its end."""
+        self.exchange = None
+        self.connection_lost(None)
+
+    # Timed interface
+
+    def on_deadline(self, now: float) -> None:
+        """A deadline has passed, or it is time to look after a client we do not read from."""
+        if self.exchange is not None and self.is_broken():
+            self.reset()
+            return
+        if now < self.limit:
+            self.deadline = min(self.limit, now + _WATCH_TIME)
+            return
+        if self.writing_paused:
+            unsent: int = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
+            if unsent != self.unsent:
+                self.unsent = unsent
+                self.set_wait(self.wait, self.settings.send_timeout)
+                return
+            self.reset()
+        elif self.wait == _HEAD and (self.parser.started or self.requests == 0):
+            if self.parser.started:
+                self.refuse(408, "header timeout")
+            else:
+                self.stop()
+        elif self.wait == _BODY and not self.reading_paused:
+            self.refuse(408, "body timeout")
+        elif self.wait == _BODY:
+            self.set_wait(_BODY, self.settings.body_timeout)
+        elif self.wait == _LINGER and self.stopped:
+            self.reset()
+        else:
+            self.stop()
+
+    # Inside
+
+    def next_request(self) -> None:
+        """Wait for the next request, or serve the one that is here already."""
+        if self.serving.draining:
+            self.stop()
+            return
+        if not self.writing_paused:
+            self.set_wait(_IDLE, self.settings.idle_timeout)
+        if self.pending and not self.running:
+            self.advance(b"")
+        elif not self.running:
+            self.set_reading()
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer a bad request, if nothing was answered yet, and close."""
+        if self.stopped:
+            return
+        self.stats.bad_request(reason)
+        exchange = self.exchange
+        self.close_after = True
+        self.reading_body = False
+        self.pending = b""
+        if exchange is not None:
+            exchange.refuse(status, reason)
+            return
+        body = reason.encode() + b"\n"
+        head = make_response(status, b"Content-Type: text/plain; charset=utf-8\r\n", body)
+        self.write(response_lines(head, False, False, 1, self.settings.via) + body)
+        self.linger()
+
+    def linger(self) -> None:
+        """Close after the answer: our side ends at once, what still comes is dropped for a while."""
+        self.exchange = None
+        more = self.reading_body or len(self.pending) > 0 or self.wait == _HEAD or self.wait == _BODY
+        self.pending = b""
+        self.reading_body = False
+        transport = self.transport
+        if self.stopped or transport is None:
+            return
+        if self.end_of_stream or not more:
+            self.stop()
+        elif transport.can_write_eof():
+            self.set_wait(_LINGER, _LINGER_TIME)
+            transport.write_eof()
+        else:
+            # TLS cannot half-close: give the answer a moment to arrive.
+            self.set_wait(_LINGER, _LINGER_TIME / 5)
+        self.set_reading()
+
+    def stop(self) -> None:
+        """Close after what is buffered was written."""
+        self.stopped = True
+        self.set_wait(_LINGER, self.settings.send_timeout)
+        if self.transport is not None:
+            self.transport.close()
+
+    def reset(self) -> None:
+        """Cut the connection with a reset."""
+        self.stopped = True
+        if self.transport is not None:
+            reset_on_close(self.transport)
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """The proxy is stopping: an idle connection closes now, a busy one after its response."""
+        self.close_after = True
+        if self.exchange is None and not self.parser.started and not self.reading_body and not self.stopped:
+            self.stop()
+
+    def can_drain(self, request: RequestHead) -> bool:
+        """Whether so little of the body is missing that reading it is cheaper than a new connection."""
+        return (
+            not request.expect_continue
+            and request.content_length >= 0
+            and self.body.remaining <= _DRAIN_SIZE
+        )
+
+    def hold_reading(self, hold: bool) -> None:
+        """The exchange asks for (no) more of the body."""
+        transport = self.transport
+        if transport is None or self.stopped or hold == self.reading_paused:
+            return
+        self.reading_paused = hold
+        if transport.is_closing():
+            return
+        if hold:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+        self.set_wait(self.wait, self.settings.body_timeout if self.reading_body else self.limit - self.sweep.now)
+
+    def set_reading(self) -> None:
+        """Read unless a pipelined request waits already. During a body, the exchange has the say."""
+        if self.exchange is None or not self.reading_body:
+            self.hold_reading(len(self.pending) > 0)
+
+    def set_wait(self, wait: int, seconds: float) -> None:
+        """Wait for `wait`, for at most `seconds`."""
+        self.wait = wait
+        self.limit = self.sweep.now + seconds
+        self.deadline = self.limit
+        if self.exchange is not None and (self.end_of_stream or self.reading_paused):
+            self.deadline = min(self.limit, self.sweep.now + _WATCH_TIME)
+
+    def is_broken(self) -> bool:
+        """Whether the kernel knows of a reset that the loop does not report, because we do not read."""
+        if not (self.end_of_stream or self.reading_paused):
+            return False
+        sock = self.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        if sock is None or sock.family == socket.AF_UNIX:
+            return False
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        except OSError:
+            return True
+        return bool(info[0] == TCP_CLOSE)
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is going down."""
+        if not self.stopped and not self.transport.is_closing():  # type: ignore[union-attr]
+            self.transport.write(data)  # type: ignore[union-attr]
+
+
+def without_port(host: bytes) -> bytes:
+    """A Host value without its port."""
+    colon = host.rfind(b":")
+    return host[:colon] if colon > host.rfind(b"]") else host

@@ -1,0 +1,154 @@
+"""What all connections of one serving process share: routes, the sweep, the log, who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from vsproxy.access_log import AccessLog, AccessRecord
+from vsproxy.config.model import ListenerConfig
+from vsproxy.exchange import Exchange
+from vsproxy.routing import Router
+from vsproxy.timers import Sweep
+from vsproxy.wire.message import field_value
+
+if TYPE_CHECKING:
+    from vsproxy.downstream.http1 import DownstreamConnection
+
+#: Names of dropped fields that are remembered, so that a client cannot fill the log.
+MAX_NAMES = 100
+
+logger = logging.getLogger("vsproxy.downstream")
+
+
+class ListenerSettings:
+    """A `ListenerConfig` as the data path reads it; `address` is the bound one."""
+
+    __slots__ = (
+        "address",
+        "body_timeout",
+        "forwarded",
+        "header_timeout",
+        "idle_timeout",
+        "keep_underscores",
+        "max_fields",
+        "max_head",
+        "max_requests",
+        "max_target",
+        "networks",
+        "redirect",
+        "secure",
+        "send_timeout",
+        "via",
+    )
+
+    def __init__(self, config: ListenerConfig, address: str) -> None:
+        self.address = address
+        self.secure = config.tls is not None
+        self.redirect = config.redirect is not None
+        self.header_timeout = config.header_timeout
+        self.idle_timeout = config.idle_timeout
+        self.body_timeout = config.body_timeout
+        self.send_timeout = config.send_timeout
+        self.max_requests = config.max_requests
+        self.max_head = config.max_head
+        self.max_fields = config.max_fields
+        self.max_target = config.max_target
+        self.keep_underscores = config.underscore_headers == "keep"
+        self.networks = config.trusted_proxies
+        self.forwarded = config.forwarded
+        self.via = config.via
+
+
+class Serving:
+    """`router` is swapped at a reload; an exchange keeps the route it began with."""
+
+    __slots__ = (
+        "access_log",
+        "connections",
+        "draining",
+        "loop",
+        "request_count",
+        "request_prefix",
+        "router",
+        "sweep",
+        "underscores_seen",
+        "vacant",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sweep: Sweep, router: Router, access_log: AccessLog | None
+    ) -> None:
+        self.loop = loop
+        self.sweep = sweep
+        self.router = router
+        self.access_log = access_log
+        self.connections: set[DownstreamConnection] = set()
+        self.draining = False
+        #: Set while no client is connected.
+        self.vacant = asyncio.Event()
+        self.vacant.set()
+        self.request_prefix = secrets.token_hex(8)
+        self.request_count = 0
+        self.underscores_seen: set[bytes] = set()
+
+    def next_request_id(self) -> bytes:
+        """An id that no other request has, in this process or another."""
+        self.request_count += 1
+        return b"%s-%08x" % (self.request_prefix.encode(), self.request_count)
+
+    def connected(self, connection: DownstreamConnection) -> None:
+        """A client has come."""
+        self.connections.add(connection)
+        self.vacant.clear()
+
+    def disconnected(self, connection: DownstreamConnection) -> None:
+        """A client has gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.vacant.set()
+
+    def note_underscores(self, names: list[bytes]) -> None:
+        """Fields were dropped for an underscore in their name: say so once per name, of the first few."""
+        for name in names:
+            if name not in self.underscores_seen and len(self.underscores_seen) < MAX_NAMES:
+                self.underscores_seen.add(name)
+                logger.warning("field %r dropped: underscore in its name (underscore_headers)", name)
+
+    def log(self, exchange: Exchange, settings: ListenerSettings) -> None:
+        """Write the access log's line of an exchange that is over."""
+        if self.access_log is None:
+            return
+        head = exchange.head
+        timings = exchange.timings
+        began = timings.began
+        server = exchange.last_server
+        self.access_log.log(
+            AccessRecord(
+                time=timings.wall,
+                client=exchange.forwarding.client(head),
+                listener=settings.address,
+                method=head.method,
+                host=head.host,
+                target=head.target,
+                minor=head.minor,
+                status=exchange.status,
+                bytes_in=exchange.bytes_in,
+                bytes_out=exchange.bytes_out,
+                queue=timings.assigned - began if timings.assigned else -1.0,
+                connect=timings.connected if timings.connected else -1.0,
+                first_byte=timings.first_byte - began if timings.first_byte else -1.0,
+                total=time.monotonic() - began,
+                pool=exchange.pool.name if exchange.pool is not None else "",
+                server=server.name if server is not None else "",
+                tries=exchange.tries,
+                request_id=exchange.request_id,
+                outcome=exchange.outcome,
+                referer=field_value(head.fields, b"Referer") or b"",
+                user_agent=field_value(head.fields, b"User-Agent") or b"",
+                tls=settings.secure,
+            )
+        )

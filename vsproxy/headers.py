@@ -1,0 +1,189 @@
+# cython: annotation_typing=False
+"""What an exchange adds to the fields it passes on: Host, X-Forwarded-*, Forwarded, Via, Connection.
+
+The parser has already set aside what belongs to one connection (RFC 9110 section 7.6.1) and what speaks
+about the client; here it is decided what of the latter is kept and what is written anew.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from vsproxy.wire.message import RequestHead, ResponseHead
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+VIA_LINE = b"Via: 1.1 vsproxy\r\n"
+CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
+CLOSE_LINE = b"Connection: close\r\n"
+KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
+STATUS_LINES = {
+    200: b"HTTP/1.1 200 OK\r\n",
+    204: b"HTTP/1.1 204 No Content\r\n",
+    206: b"HTTP/1.1 206 Partial Content\r\n",
+    304: b"HTTP/1.1 304 Not Modified\r\n",
+    404: b"HTTP/1.1 404 Not Found\r\n",
+}
+_VIA_LINE, _CHUNKED_LINE, _CLOSE_LINE, _KEEP_ALIVE_LINE = VIA_LINE, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE
+_STATUS_LINES = STATUS_LINES
+
+
+def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether `address` (IPv4 or IPv6 text, a zone allowed) lies in one of `networks`."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    for network in networks:
+        if ip in network:
+            return True
+    return False
+
+
+class Forwarding:
+    """What one downstream connection contributes to the fields of its requests.
+
+    `peer` is the address of who connected ("" for a Unix socket), `trusted` whether it is one of the
+    listener's trusted proxies: only then is what it says of its own client kept.
+    """
+
+    __slots__ = ("constant", "forwarded", "networks", "peer", "scheme", "trusted", "via")
+
+    def __init__(
+        self, peer: str, scheme: bytes, networks: tuple[Network, ...], forwarded: bool, via: bool
+    ) -> None:
+        self.peer = peer
+        self.scheme = scheme
+        self.networks = networks
+        # Whoever reaches a Unix socket is a local front: trusted once the listener trusts anybody.
+        self.trusted = bool(networks) and (not peer or is_trusted(peer, networks))
+        self.forwarded = forwarded
+        self.via = via
+        text = (peer or "unix").encode("latin-1")
+        self.constant = (
+            b"X-Forwarded-For: " + text + b"\r\nX-Real-IP: " + text + b"\r\nX-Forwarded-Proto: " + scheme + b"\r\n"
+        )
+
+    def client(self, head: RequestHead) -> str:
+        """The client's address: the last one in X-Forwarded-For that is not itself a trusted proxy."""
+        if not self.trusted or not head.x_forwarded_for:
+            return self.peer or "unix"
+        found = self.peer or "unix"
+        for item in reversed(head.x_forwarded_for.decode("latin-1").split(",")):
+            address = item.strip(" \t")
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                break
+            found = address
+            if not is_trusted(address, self.networks):
+                break
+        return found
+
+    def lines(self, head: RequestHead, request_id: bytes) -> bytes:
+        """The forwarding fields of one request."""
+        if self.trusted:
+            lines = self.kept_lines(head)
+        elif head.host:
+            lines = b"".join((self.constant, b"X-Forwarded-Host: ", head.host, b"\r\n"))
+        else:
+            lines = self.constant
+        if self.forwarded:
+            lines += self.forwarded_line(head)
+        if self.via:
+            lines += _VIA_LINE
+        return b"".join((lines, b"X-Request-ID: ", request_id, b"\r\n"))
+
+    def kept_lines(self, head: RequestHead) -> bytes:
+        """As `lines`, behind a trusted proxy: its word is kept, its address appended."""
+        peer = (self.peer or "unix").encode("latin-1")
+        chain = head.x_forwarded_for + b", " + peer if head.x_forwarded_for else peer
+        real = head.x_real_ip or self.client(head).encode("latin-1")
+        lines = [
+            b"X-Forwarded-For: ", chain,
+            b"\r\nX-Real-IP: ", real,
+            b"\r\nX-Forwarded-Proto: ", head.x_forwarded_proto or self.scheme, b"\r\n",
+        ]  # fmt: skip
+        host = head.x_forwarded_host or head.host
+        if host:
+            lines += [b"X-Forwarded-Host: ", host, b"\r\n"]
+        if head.forwarded and not self.forwarded:
+            lines += [b"Forwarded: ", head.forwarded, b"\r\n"]
+        return b"".join(lines)
+
+    def forwarded_line(self, head: RequestHead) -> bytes:
+        """`Forwarded` of RFC 7239, behind what a trusted proxy already said."""
+        peer = self.peer.encode("latin-1")
+        if not peer:
+            peer = b"unknown"
+        elif b":" in peer:
+            peer = b'"[' + peer + b']"'
+        element = b"for=" + peer + b";proto=" + self.scheme
+        if head.host:
+            element += b';host="' + head.host + b'"'
+        if self.trusted and head.forwarded:
+            element = head.forwarded + b", " + element
+        return b"Forwarded: " + element + b"\r\n"
+
+
+def request_lines(
+    head: RequestHead, host: bytes, forwarding: Forwarding, request_id: bytes, upgrade: bytes
+) -> bytes:
+    """The head that goes to a server. Framing follows `head`; `upgrade` is the protocol asked for, or empty."""
+    if head.chunked:
+        tail = _CHUNKED_LINE
+    elif head.content_length >= 0:
+        tail = b"Content-Length: %d\r\n" % head.content_length
+    else:
+        tail = b""
+    if head.expect_continue:
+        tail += b"Expect: 100-continue\r\n"
+    if upgrade:
+        tail += b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n"
+    return b"".join(
+        (
+            head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", host, b"\r\n",
+            head.fields, forwarding.lines(head, request_id), tail, b"\r\n",
+        )
+    )  # fmt: skip
+
+
+def status_line(head: ResponseHead) -> bytes:
+    """The status line of a response, with the reason the server gave."""
+    status: int = head.status
+    known = _STATUS_LINES.get(status)
+    if known is not None:
+        return known
+    return b"HTTP/1.1 %d %s\r\n" % (status, head.reason)
+
+
+def response_lines(
+    head: ResponseHead, chunked: bool, keep_alive: bool, client_minor: int, via: bool
+) -> bytes:
+    """The head that goes to the client. `chunked` says how the body will be framed if no length is known."""
+    if chunked:
+        framing = _CHUNKED_LINE
+    elif head.content_length >= 0 and head.status != 204:
+        framing = b"Content-Length: %d\r\n" % head.content_length
+    else:
+        framing = b""
+    if not keep_alive:
+        connection = _CLOSE_LINE
+    elif client_minor == 0:
+        connection = _KEEP_ALIVE_LINE
+    else:
+        connection = b""
+    if via:
+        connection = _VIA_LINE + connection
+    return b"".join((status_line(head), head.fields, framing, connection, b"\r\n"))
+
+
+def interim_lines(head: ResponseHead) -> bytes:
+    """A 1xx head. A 101 carries the protocol that was agreed on."""
+    if head.status == 101:
+        return b"".join(
+            (status_line(head), head.fields, b"Connection: Upgrade\r\nUpgrade: ", head.upgrade, b"\r\n\r\n")
+        )
+    return b"".join((status_line(head), head.fields, b"\r\n"))

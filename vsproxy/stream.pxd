@@ -1,0 +1,32 @@
+from vsproxy.timers cimport Timed
+from vsproxy.wire.message cimport RequestHead, ResponseHead
+
+
+cdef class Stream(Timed):
+    cpdef send_body(self, bytes data)
+    cpdef send_end(self, bytes trailers)
+    cpdef abort(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+
+
+cdef class ExchangeEvents:
+    cpdef on_request_body(self, bytes data)
+    cpdef on_request_end(self, bytes trailers)
+    cpdef on_client_gone(self)
+    cpdef on_interim(self, ResponseHead head)
+    cpdef on_response_head(self, ResponseHead head, bint more)
+    cpdef on_response_body(self, bytes data)
+    cpdef on_response_end(self, bytes trailers)
+    cpdef on_upstream_failed(self, str kind)
+    cpdef on_downstream_full(self, bint full)
+    cpdef on_upstream_full(self, bint full)
+
+
+cdef class Downstream(Stream):
+    cpdef send_head(self, ResponseHead head, bint more)
+    cpdef send_interim(self, ResponseHead head)
+
+
+cdef class Upstream(Stream):
+    cpdef send_head(self, RequestHead head, bytes lines)

@@ -1,0 +1,170 @@
+"""Two byte pipes after a 101. Bytes are relayed, never parsed or kept.
+
+Each end takes over the protocol of its transport. Back-pressure: an end that cannot write pauses the
+other end's reading. A FIN is passed on as a FIN where the transport can; a reset as a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from vsproxy.timers import NEVER, Sweep, Timed
+from vsproxy.upstream.http1 import reset_on_close
+
+
+class TunnelEnd:
+    """The protocol of one side of a tunnel."""
+
+    __slots__ = ("ended", "full", "lost", "moved", "peer", "transport", "tunnel")
+
+    peer: TunnelEnd
+
+    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
+        self.tunnel = tunnel
+        self.transport = transport
+        self.moved = 0
+        self.full = False
+        self.ended = False
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """asyncio: not called, since the connection stands already."""
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: pass the bytes on."""
+        self.moved += len(data)
+        self.tunnel.touch()
+        self.peer.write(data)
+
+    def eof_received(self) -> bool:
+        """asyncio: pass the end on. The other direction goes on where both transports can half-close."""
+        self.ended = True
+        peer = self.peer
+        if peer.ended:
+            peer.close()
+            return False
+        if peer.lost or not peer.transport.can_write_eof() or not self.transport.can_write_eof():
+            peer.close()
+            return False
+        peer.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: a broken end breaks the other one, a closed one closes it."""
+        self.lost = True
+        if exc is not None:
+            self.peer.abort()
+        else:
+            self.peer.close()
+        self.tunnel.on_end_lost()
+
+    def pause_writing(self) -> None:
+        """asyncio: no room here, so the other end stops reading."""
+        self.full = True
+        if not self.peer.lost and not self.peer.transport.is_closing():
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """asyncio: room again."""
+        self.full = False
+        if not self.peer.lost and not self.peer.transport.is_closing():
+            self.peer.transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Write, unless this end is going down."""
+        if data and not self.lost and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Close after what is buffered was written."""
+        if not self.lost:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close with a reset."""
+        if not self.lost:
+            reset_on_close(self.transport)
+            self.transport.abort()
+
+
+class Tunnel(Timed):
+    """A pair of ends with one idle timeout in seconds. `on_closed(bytes_in, bytes_out, idle)` is called once."""
+
+    __slots__ = ("downstream", "on_closed", "sweep", "timed_out", "timeout", "upstream")
+
+    def __init__(
+        self,
+        downstream: asyncio.Transport,
+        upstream: asyncio.Transport,
+        timeout: float,
+        sweep: Sweep,
+        on_closed: Callable[[Tunnel], None],
+    ) -> None:
+        super().__init__()
+        self.timeout = timeout
+        self.sweep = sweep
+        self.on_closed: Callable[[Tunnel], None] | None = on_closed
+        self.timed_out = False
+        self.downstream = TunnelEnd(self, downstream)
+        self.upstream = TunnelEnd(self, upstream)
+        self.downstream.peer = self.upstream
+        self.upstream.peer = self.downstream
+
+    def open(self, from_client: bytes, from_server: bytes) -> None:
+        """Take the transports over; the arguments are bytes that came with the heads."""
+        self.touch()
+        self.sweep.add(self)
+        for end in (self.downstream, self.upstream):
+            keep_probing(end.transport)
+            end.transport.set_protocol(end)  # type: ignore[arg-type]
+        self.downstream.write(from_server)
+        self.upstream.write(from_client)
+        self.downstream.moved += len(from_client)
+        self.upstream.moved += len(from_server)
+        for end in (self.downstream, self.upstream):
+            if not end.full:
+                end.peer.transport.resume_reading()
+
+    def touch(self) -> None:
+        """Bytes moved: the idle timeout starts again."""
+        self.deadline = self.sweep.now + self.timeout
+
+    def on_deadline(self, now: float) -> None:
+        """Idle for too long, or told to end: close both ends."""
+        self.timed_out = True
+        self.deadline = now + 1.0
+        for end in (self.downstream, self.upstream):
+            if end.transport.is_closing():
+                # Closed before and still not gone: the peer does not read what is left.
+                end.abort()
+            else:
+                end.close()
+
+    def shut(self) -> None:
+        """End the tunnel at a stop: what is buffered is written, then both streams close."""
+        self.downstream.close()
+        self.upstream.close()
+
+    def on_end_lost(self) -> None:
+        """One end is gone; when both are, the tunnel is over."""
+        if self.downstream.lost and self.upstream.lost and self.on_closed is not None:
+            on_closed, self.on_closed = self.on_closed, None
+            self.deadline = NEVER
+            self.sweep.remove(self)
+            on_closed(self)
+        else:
+            # The other end was told to close; if its peer does not read, the sweep cuts it.
+            self.deadline = min(self.deadline, self.sweep.now + 5.0)
+
+
+def keep_probing(transport: asyncio.Transport) -> None:
+    """TCP keepalive: a peer that vanished without a word is noticed within minutes."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

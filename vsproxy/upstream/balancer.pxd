@@ -1,0 +1,90 @@
+import cython
+
+from vsproxy.upstream.server cimport Server
+
+cdef Py_ssize_t _WALK, _TIE_WALK
+
+
+cdef class Group:
+    cdef public list members
+    cdef public object open
+
+    @cython.locals(server=Server)
+    cpdef rebuild(self, list servers)
+    cpdef bint holds(self, Server server)
+    cpdef Server choose(self, object key, list tried)
+    cpdef update(self, Server server)
+    @cython.locals(server=Server)
+    cpdef Server next_open(self, list tried)
+
+
+cdef class Rotation(Group):
+    cdef public Py_ssize_t cursor
+    cdef public list order
+
+    @cython.locals(server=Server, old=list, start=double)
+    cpdef rebuild(self, list servers)
+    @cython.locals(server=Server)
+    cpdef Server step(self)
+
+
+cdef class RoundRobin(Rotation):
+    @cython.locals(server=Server)
+    cpdef Server choose(self, object key, list tried)
+
+
+cdef class LeastConn(Rotation):
+    cdef public dict buckets
+    cdef public list scores
+
+    @cython.locals(server=Server)
+    cpdef rebuild(self, list servers)
+    @cython.locals(server=Server, found=Server)
+    cpdef Server choose(self, object key, list tried)
+    @cython.locals(server=Server, lowest=double)
+    cpdef Server least(self)
+    cpdef update(self, Server server)
+    cpdef withdraw(self, Server server)
+    cpdef place(self, Server server)
+    cpdef sweep(self)
+
+
+cdef class RandomOfTwo(Rotation):
+    cdef public object random
+
+    @cython.locals(first=Server, second=Server)
+    cpdef Server choose(self, object key, list tried)
+    @cython.locals(server=Server)
+    cpdef Server draw(self, Server other, list tried)
+
+
+cdef class Modulo(Rotation):
+    @cython.locals(server=Server, index=Py_ssize_t, length=Py_ssize_t)
+    cpdef Server choose(self, object key, list tried)
+
+
+cdef class Ring(Group):
+    cdef public Py_ssize_t bound
+    cdef public dict owned
+    cdef public list points
+    cdef public double scale
+    cdef public list slots
+
+    @cython.locals(server=Server)
+    cpdef rebuild(self, list servers)
+    cpdef fit(self, list servers)
+    @cython.locals(server=Server, index=Py_ssize_t)
+    cpdef Server choose(self, object key, list tried)
+
+
+cdef class Balancer:
+    cdef public Group backups
+    cdef public Group primaries
+
+    cpdef rebuild(self, list servers)
+    @cython.locals(server=Server)
+    cpdef Server pick(self, object key, list tried)
+    @cython.locals(group=Group)
+    cpdef acquire(self, Server server)
+    @cython.locals(group=Group)
+    cpdef release(self, Server server)

@@ -1,0 +1,16 @@
+from vsproxy.upstream.http1 cimport UpstreamConnection
+from vsproxy.upstream.server cimport Server
+import cython
+
+
+cdef class Keepalive:
+    cdef public double age
+    cdef public double idle_timeout
+    cdef public Py_ssize_t limit
+    cdef public Py_ssize_t requests
+
+    @cython.locals(connection=UpstreamConnection, idle=list)
+    cpdef take(self, Server server, double now, bint repeatable)
+    @cython.locals(server=Server, idle=list, oldest=UpstreamConnection)
+    cpdef put(self, UpstreamConnection connection, double now)
+    cpdef drop_all(self, Server server)

@@ -1,0 +1,74 @@
+cimport cython
+
+from vsproxy.wire.fields cimport HeadParser, known_field
+from vsproxy.wire.message cimport RequestHead, ResponseHead
+from vsproxy.wire.syntax cimport (
+    decimal, element_end, http_minor, is_host, is_version, lists_trailers, same_name, skip_blanks, trim_blanks
+)
+
+cdef bytes _CLASSES
+cdef int _TOKEN, _VALUE, _TARGET, _PATH
+cdef int _HOST, _CONTENT_LENGTH, _KEEP_ALIVE, _UPGRADE, _TE, _EXPECT, _UNDERSCORED
+cdef int _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST, _X_REAL_IP, _FORWARDED
+cdef Py_ssize_t _LONGEST_METHOD, _LINE_ROOM
+cdef RequestHead _NO_REQUEST
+cdef ResponseHead _NO_RESPONSE
+
+
+cdef class RequestParser(HeadParser):
+    cdef public Py_ssize_t _max_target
+    cdef public bint _keep_underscores
+    cdef public bint _blank_seen
+    cdef public bytes _authority
+    cdef public RequestHead _head
+
+    @cython.locals(head=RequestHead)
+    cpdef RequestHead parse(self, bytes data, Py_ssize_t pos)
+    cpdef Py_ssize_t start_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.locals(
+        buf="const unsigned char *",
+        table="const unsigned char *",
+        i=Py_ssize_t,
+        method_end=Py_ssize_t,
+        target=Py_ssize_t,
+        path_end=Py_ssize_t,
+        stop=Py_ssize_t,
+        minor=int,
+        head=RequestHead,
+    )
+    cpdef Py_ssize_t request_line(self, bytes data, Py_ssize_t start, Py_ssize_t size) except -1
+    @cython.locals(cut=Py_ssize_t, version=Py_ssize_t)
+    cpdef Py_ssize_t bad_request_line(self, bytes data, Py_ssize_t start, Py_ssize_t size) except -1
+    @cython.locals(head=RequestHead, rest=Py_ssize_t, target=bytes, question=Py_ssize_t)
+    cpdef take_other_target(self, bytes data, Py_ssize_t start, Py_ssize_t end)
+    @cython.locals(left=Py_ssize_t, right=Py_ssize_t, head=RequestHead)
+    cpdef bint take(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end) except -1
+    @cython.locals(head=RequestHead, earlier=bytes)
+    cpdef take_forwarding(self, int kind, bytes value)
+    @cython.locals(name=bytes, head=RequestHead)
+    cpdef bint take_underscored(self, bytes data, Py_ssize_t start, Py_ssize_t name_end) except -1
+
+
+cdef class ResponseParser(HeadParser):
+    cdef public ResponseHead _head
+
+    @cython.locals(head=ResponseHead)
+    cpdef ResponseHead parse(self, bytes data, Py_ssize_t pos)
+    @cython.locals(
+        buf="const unsigned char *",
+        table="const unsigned char *",
+        code=Py_ssize_t,
+        stop=Py_ssize_t,
+        head=ResponseHead,
+    )
+    cpdef Py_ssize_t start_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cpdef Py_ssize_t bad_status_line(self, bytes data, Py_ssize_t start, Py_ssize_t size) except -1
+    @cython.locals(left=Py_ssize_t, right=Py_ssize_t)
+    cpdef bint take(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end) except -1
+
+
+@cython.locals(comma=Py_ssize_t)
+cpdef double keepalive_timeout(bytes data, Py_ssize_t start, Py_ssize_t end) except -2.0
+cpdef int request_body_mode(RequestHead head) except -1
+@cython.locals(status=int, mode=int)
+cpdef int response_body_mode(ResponseHead head, bytes method) except -1

@@ -1,0 +1,403 @@
+# cython: annotation_typing=False
+"""HTTP/1.1 messages from bytes (RFC 9112): request heads, response heads, bodies. No I/O."""
+
+from __future__ import annotations
+
+from vsproxy.errors import BadMessage
+from vsproxy.wire.body import BodyReader
+from vsproxy.wire.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    FORWARDED,
+    HOST,
+    HTTP2_SETTINGS,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UNDERSCORED,
+    UPGRADE,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    X_REAL_IP,
+    X_REQUEST_ID,
+    HeadParser,
+    known_field,
+)
+from vsproxy.wire.message import (
+    BODY_CHUNKED,
+    BODY_LENGTH,
+    BODY_NONE,
+    BODY_UNTIL_CLOSE,
+    RequestHead,
+    ResponseHead,
+)
+from vsproxy.wire.syntax import (
+    CLASSES,
+    PATH,
+    TARGET,
+    TOKEN,
+    VALUE,
+    decimal,
+    element_end,
+    http_minor,
+    is_host,
+    is_version,
+    lists_trailers,
+    same_name,
+    skip_blanks,
+    trim_blanks,
+)
+
+__all__ = [
+    "BODY_CHUNKED",
+    "BODY_LENGTH",
+    "BODY_NONE",
+    "BODY_UNTIL_CLOSE",
+    "BodyReader",
+    "RequestParser",
+    "ResponseParser",
+    "request_body_mode",
+    "response_body_mode",
+]
+
+_CLASSES = CLASSES
+_TOKEN, _VALUE, _TARGET, _PATH = TOKEN, VALUE, TARGET, PATH
+_HOST, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION = HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION
+_KEEP_ALIVE, _PROXY_CONNECTION, _UPGRADE, _TE = KEEP_ALIVE, PROXY_CONNECTION, UPGRADE, TE
+_HTTP2_SETTINGS, _EXPECT, _UNDERSCORED = HTTP2_SETTINGS, EXPECT, UNDERSCORED
+_X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST = X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST
+_X_REAL_IP, _X_REQUEST_ID, _FORWARDED = X_REAL_IP, X_REQUEST_ID, FORWARDED
+
+LONGEST_METHOD = 32
+_LONGEST_METHOD = LONGEST_METHOD
+# Room in the request line for what is not the target: method, two spaces, version, CR.
+_LINE_ROOM = LONGEST_METHOD + 32
+# What a parser between two heads holds, so that an idle connection keeps none alive.
+_NO_REQUEST, _NO_RESPONSE = RequestHead(), ResponseHead()
+
+
+class RequestParser(HeadParser):
+    """Reads request heads, one after the other, from whatever pieces arrive.
+
+    `max_head` bounds a whole head in bytes (431), `max_fields` its field lines (431), `max_target` the
+    target (414). Names with "_" are dropped unless `keep_underscores`; those that a back end could take for
+    a field the proxy decides about are always dropped.
+    """
+
+    __slots__ = ("_authority", "_blank_seen", "_head", "_keep_underscores", "_max_target")
+
+    _max_target: int
+    _keep_underscores: bool
+    _blank_seen: bool
+    _authority: bytes  # of an absolute-form target: it replaces Host (RFC 9112 3.2.2)
+    _head: RequestHead
+
+    def __init__(self, max_head: int, max_fields: int, max_target: int, keep_underscores: bool) -> None:
+        HeadParser.__init__(self, max_head, max_fields, 400)
+        self._max_target = max_target
+        self._keep_underscores = keep_underscores
+        self._blank_seen = False
+        self._authority = b""
+        self._head = _NO_REQUEST
+        self._line_limit = min(max_head, max_target + _LINE_ROOM)
+        self._line_status = 414
+
+    def parse(self, data: bytes, pos: int) -> RequestHead | None:
+        """Consume data[pos:] up to the end of a head, and return that head; None: more is needed.
+
+        Sets `end`. Raises `BadMessage` (400, 405, 414, 417, 431, 505); the parser is of no use after that.
+        """
+        if not self.advance(data, pos):
+            return None
+        head = self._head
+        if head.minor == 1 and not head.host:
+            raise BadMessage(400, "no host")
+        self.check_framing(head.minor)
+        if self._authority:
+            head.host = self._authority
+        head.fields = self.end_to_end()
+        head.content_length = self._length
+        head.chunked = self._chunked
+        head.keep_alive = self.persists(head.minor)
+        if head.minor == 0:
+            head.expect_continue = False  # RFC 9110 10.1.1
+        elif self._upgrade_listed:
+            head.upgrade = self._upgrade
+        self.reset()
+        self._head = _NO_REQUEST
+        self._blank_seen = False
+        self._authority = b""
+        return head
+
+    # The request line
+
+    def start_line(self, data: bytes, pos: int, size: int) -> int:
+        """Read the request line (RFC 9112 3), after one empty line at most."""
+        if pos < size and data[pos] == 13 and not self._blank_seen:
+            if pos + 1 >= size or data[pos + 1] != 10:
+                return self.bad_request_line(data, pos, size)
+            self._blank_seen = True
+            pos += 2
+            self._origin = pos
+        if pos >= size:
+            return pos
+        if not _CLASSES[data[pos]] & _TOKEN:
+            raise BadMessage(400, "bad method")
+        return self.request_line(data, pos, size)
+
+    def request_line(self, data: bytes, start: int, size: int) -> int:
+        """Method, target and version of the line at `start`; the offset after it, or `start` if cut off."""
+        buf = data
+        table = _CLASSES
+        i = start
+        while i < size and table[buf[i]] & _TOKEN:
+            i += 1
+        method_end = i
+        target = i + 1
+        if i >= size or buf[i] != 32:
+            return self.bad_request_line(data, start, size)
+        i = target
+        while i < size and table[buf[i]] & _PATH:
+            i += 1
+        path_end = i
+        while i < size and table[buf[i]] & _TARGET:
+            i += 1
+        stop = i + 10
+        if i == target or stop >= size or buf[i] != 32 or buf[stop] != 10 or buf[stop - 1] != 13:
+            return self.bad_request_line(data, start, size)
+        minor = http_minor(data, i + 1)
+        if minor < 0:
+            return self.bad_request_line(data, start, size)
+        if stop - start > self._line_limit or i - target > self._max_target:
+            raise BadMessage(414, "target too long")
+        head = RequestHead()
+        self._head = head
+        head.minor = minor
+        head.method = buf[start:method_end]
+        if method_end - start > _LONGEST_METHOD:
+            raise BadMessage(400, "bad method")
+        if head.method == b"CONNECT":
+            raise BadMessage(405, "connect")
+        if buf[target] == 47:
+            head.target = buf[target:i]
+            head.path = head.target if path_end == i else buf[target:path_end]
+        else:
+            self.take_other_target(data, target, i)
+        self._in_fields = True
+        return stop + 1
+
+    def bad_request_line(self, data: bytes, start: int, size: int) -> int:
+        """`start` if the line at `start` is only cut off; else raises."""
+        cut = data.find(b"\n", start, size)
+        if cut < 0:
+            return start
+        if cut - start > self._line_limit:
+            raise BadMessage(414, "start line too long")
+        version = cut - 9
+        if (
+            version > start
+            and data[cut - 1] == 13
+            and is_version(data, version)
+            and http_minor(data, version) < 0
+        ):
+            raise BadMessage(505, "unsupported version")
+        raise BadMessage(400, "bad request line")
+
+    def take_other_target(self, data: bytes, start: int, end: int) -> None:
+        """Accept a target in absolute-form, or "*" of OPTIONS (RFC 9112 3.2)."""
+        head = self._head
+        if end == start + 1 and data[start] == 42 and head.method == b"OPTIONS":
+            head.target = head.path = b"*"
+            return
+        if same_name(data, start, min(start + 7, end), b"http://", 7):
+            start += 7
+        elif same_name(data, start, min(start + 8, end), b"https://", 8):
+            start += 8
+        else:
+            raise BadMessage(400, "bad target")
+        rest = start
+        while rest < end and data[rest] != 47 and data[rest] != 63:
+            rest += 1
+        if not is_host(data, start, rest):
+            raise BadMessage(400, "bad target")
+        self._authority = data[start:rest]
+        target = data[rest:end]
+        if not target:
+            target = b"*" if head.method == b"OPTIONS" else b"/"
+        elif data[rest] == 63:
+            target = b"/" + target
+        head.target = target
+        question = target.find(b"?")
+        head.path = target if question < 0 else target[:question]
+
+    # Fields
+
+    def take(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> bool:
+        """Read the fields that a proxy decides about."""
+        if kind == _UNDERSCORED:
+            return self.take_underscored(data, start, name_end)
+        if known_field(data, start, name_end) != kind:
+            return False
+        left = skip_blanks(data, name_end + 1, end)
+        right = trim_blanks(data, left, end)
+        head = self._head
+        if kind == _HOST:
+            if head.host or not is_host(data, left, right):
+                raise BadMessage(400, "bad host")
+            head.host = data[left:right]
+        elif kind >= _X_FORWARDED_FOR:
+            self.take_forwarding(kind, data[left:right])
+        elif kind == _TE:
+            head.te_trailers = head.te_trailers or lists_trailers(data, left, right)
+        elif kind == _EXPECT:
+            if not same_name(data, left, right, b"100-continue", 12):
+                raise BadMessage(417, "unknown expectation")
+            head.expect_continue = True
+        else:
+            if kind == _UPGRADE:
+                head.upgrade_requested = True
+            self.take_framing(kind, data, left, right)
+        return True
+
+    def take_forwarding(self, kind: int, value: bytes) -> None:
+        """Store what an earlier proxy, or the client posing as one, said about the request."""
+        head = self._head
+        if kind == _X_FORWARDED_FOR:
+            earlier = head.x_forwarded_for
+            head.x_forwarded_for = value if earlier is None else earlier + b", " + value
+        elif kind == _FORWARDED:
+            earlier = head.forwarded
+            head.forwarded = value if earlier is None else earlier + b", " + value
+        # Of the others the last counts: it is the one that the nearest proxy added.
+        elif kind == _X_FORWARDED_PROTO:
+            head.x_forwarded_proto = value
+        elif kind == _X_FORWARDED_HOST:
+            head.x_forwarded_host = value
+        elif kind == _X_REAL_IP:
+            head.x_real_ip = value
+        else:
+            head.x_request_id = value
+
+    def take_underscored(self, data: bytes, start: int, name_end: int) -> bool:
+        """Whether a field with "_" in its name is dropped."""
+        name = data[start:name_end]
+        if self._keep_underscores and not known_field(name.replace(b"_", b"-"), 0, len(name)):
+            return False
+        head = self._head
+        if head.dropped_underscores is None:
+            head.dropped_underscores = []
+        head.dropped_underscores.append(name)
+        return True
+
+
+class ResponseParser(HeadParser):
+    """Reads response heads, one after the other; limits as in `RequestParser`, every failure is 502."""
+
+    __slots__ = ("_head",)
+
+    _head: ResponseHead
+
+    def __init__(self, max_head: int = 65536, max_fields: int = 256) -> None:
+        HeadParser.__init__(self, max_head, max_fields, 502)
+        self._head = _NO_RESPONSE
+
+    def parse(self, data: bytes, pos: int) -> ResponseHead | None:
+        """Consume data[pos:] up to the end of a head, and return that head; None: more is needed.
+
+        Sets `end`. Raises `BadMessage` (502); the parser is of no use after that.
+        """
+        if not self.advance(data, pos):
+            return None
+        head = self._head
+        self.check_framing(head.minor)
+        head.fields = self.end_to_end()
+        if head.status >= 200 and head.status != 204:
+            head.content_length = self._length
+            head.chunked = self._chunked
+        head.keep_alive = self.persists(head.minor)
+        if self._upgrade_listed and head.minor == 1:
+            head.upgrade = self._upgrade
+        self.reset()
+        self._head = _NO_RESPONSE
+        return head
+
+    def start_line(self, data: bytes, pos: int, size: int) -> int:
+        """Read the status line (RFC 9112 4). Its last space may be missing, as many servers have it."""
+        if pos >= size:
+            return pos
+        buf = data
+        if buf[pos] != 72:
+            raise BadMessage(502, "bad status line")
+        table = _CLASSES
+        stop = pos
+        while stop < size and table[buf[stop]] & _VALUE:
+            stop += 1
+        if stop + 1 >= size or buf[stop] != 13 or buf[stop + 1] != 10:
+            return self.bad_status_line(data, pos, size)
+        code = pos + 9
+        if stop - pos >= self._line_limit or stop < code + 3:
+            raise BadMessage(502, "bad status line")
+        head = ResponseHead()
+        self._head = head
+        head.status = decimal(data, code, code + 3)
+        head.minor = http_minor(data, pos)
+        if head.minor < 0 or buf[code - 1] != 32 or head.status < 100 or head.status > 599:
+            raise BadMessage(502, "bad status line")
+        if stop > code + 3:
+            if buf[code + 3] != 32:
+                raise BadMessage(502, "bad status line")
+            head.reason = buf[code + 4 : stop]
+        self._in_fields = True
+        return stop + 2
+
+    def bad_status_line(self, data: bytes, start: int, size: int) -> int:
+        """`start` if the line at `start` is only cut off; else raises."""
+        if data.find(b"\n", start, size) < 0:
+            return start
+        raise BadMessage(502, "bad status line")
+
+    def take(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> bool:
+        """Read the fields that a proxy decides about."""
+        if kind < _CONTENT_LENGTH or kind > _UPGRADE or known_field(data, start, name_end) != kind:
+            return False
+        left = skip_blanks(data, name_end + 1, end)
+        right = trim_blanks(data, left, end)
+        if kind == _KEEP_ALIVE:
+            self._head.keepalive_timeout = keepalive_timeout(data, left, right)
+        else:
+            self.take_framing(kind, data, left, right)
+        return True
+
+
+def keepalive_timeout(data: bytes, start: int, end: int) -> float:
+    """The seconds of "timeout=" in a Keep-Alive value, -1.0 if there is none."""
+    while start < end:
+        start = skip_blanks(data, start, end)
+        comma = element_end(data, start, end)
+        if same_name(data, start, min(start + 8, comma), b"timeout=", 8):
+            return float(decimal(data, start + 8, trim_blanks(data, start, comma)))
+        start = comma + 1
+    return -1.0
+
+
+def request_body_mode(head: RequestHead) -> int:
+    """How the body of a request ends, one of BODY_* (RFC 9112 6.3)."""
+    if head.chunked:
+        return BODY_CHUNKED
+    return BODY_LENGTH if head.content_length >= 0 else BODY_NONE
+
+
+def response_body_mode(head: ResponseHead, method: bytes) -> int:
+    """How the body of the response to a `method` request ends, one of BODY_*; also sets `head.body_mode`."""
+    status = head.status
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+        mode = BODY_NONE
+    elif head.chunked:
+        mode = BODY_CHUNKED
+    else:
+        mode = BODY_LENGTH if head.content_length >= 0 else BODY_UNTIL_CLOSE
+    head.body_mode = mode
+    return mode

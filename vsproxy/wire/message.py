@@ -1,0 +1,168 @@
+# cython: annotation_typing=False
+"""One HTTP message head, as the wire layer read it and as the rest of the proxy passes it on."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from vsproxy.wire.syntax import same_name, skip_blanks, trim_blanks
+
+BODY_NONE = 0
+BODY_LENGTH = 1
+BODY_CHUNKED = 2
+BODY_UNTIL_CLOSE = 3
+"""How the end of a body is found (RFC 9112 6.3)."""
+
+REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+
+class RequestHead:
+    """The head of a request; `fields` are end-to-end field lines as received, each with its CRLF.
+
+    Not in `fields`: Host, Content-Length, the fields of the connection (RFC 9110 7.6.1), Expect, and the
+    forwarding fields, which have attributes of their own (None: absent; X-Forwarded-For and Forwarded join
+    their lines with ", ", of the others the last counts).
+    `target` is byte for byte what was received; of an absolute-form target what follows the authority,
+    which became `host`. `content_length` -1: absent. `upgrade` is empty unless Connection lists it too.
+    `dropped_underscores` are the names of fields that were left out because they contain "_".
+    """
+
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "dropped_underscores",
+        "expect_continue",
+        "fields",
+        "forwarded",
+        "host",
+        "keep_alive",
+        "method",
+        "minor",
+        "path",
+        "target",
+        "te_trailers",
+        "upgrade",
+        "upgrade_requested",
+        "x_forwarded_for",
+        "x_forwarded_host",
+        "x_forwarded_proto",
+        "x_real_ip",
+        "x_request_id",
+    )
+
+    method: bytes
+    target: bytes
+    path: bytes
+    host: bytes
+    minor: int
+    fields: bytes
+    content_length: int
+    chunked: bool
+    keep_alive: bool
+    expect_continue: bool
+    upgrade: bytes
+    upgrade_requested: bool
+    te_trailers: bool
+    x_forwarded_for: bytes | None
+    x_forwarded_proto: bytes | None
+    x_forwarded_host: bytes | None
+    x_real_ip: bytes | None
+    x_request_id: bytes | None
+    forwarded: bytes | None
+    dropped_underscores: list[bytes] | None
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.path = b""
+        self.host = b""
+        self.minor = 1
+        self.fields = b""
+        self.content_length = -1
+        self.chunked = False
+        self.keep_alive = True
+        self.expect_continue = False
+        self.upgrade = b""
+        self.upgrade_requested = False
+        self.te_trailers = False
+        self.x_forwarded_for = None
+        self.x_forwarded_proto = None
+        self.x_forwarded_host = None
+        self.x_real_ip = None
+        self.x_request_id = None
+        self.forwarded = None
+        self.dropped_underscores = None
+
+
+class ResponseHead:
+    """The head of a response; `fields` are end-to-end field lines as received, each with its CRLF.
+
+    Not in `fields`: Content-Length and the fields of the connection (RFC 9110 7.6.1). `content_length` -1:
+    absent or without meaning (1xx, 204). `keepalive_timeout`: seconds, -1.0 if the server named none.
+    `body_mode` is one of BODY_*, set by `response_body_mode`.
+    """
+
+    __slots__ = (
+        "body_mode",
+        "chunked",
+        "content_length",
+        "fields",
+        "keep_alive",
+        "keepalive_timeout",
+        "minor",
+        "reason",
+        "status",
+        "upgrade",
+    )
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: bytes
+    content_length: int
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes
+    keepalive_timeout: float
+    body_mode: int
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.reason = b""
+        self.minor = 1
+        self.fields = b""
+        self.content_length = -1
+        self.chunked = False
+        self.keep_alive = True
+        self.upgrade = b""
+        self.keepalive_timeout = -1.0
+        self.body_mode = 0
+
+
+def make_response(status: int, fields: bytes, body: bytes) -> ResponseHead:
+    """The head of an answer made here, for `body` of known length. `fields`: whole lines with CRLF."""
+    head = ResponseHead()
+    head.status = status
+    head.reason = REASONS.get(status, b"")
+    head.fields = fields
+    head.content_length = len(body)
+    head.body_mode = BODY_LENGTH
+    return head
+
+
+def field_value(fields: bytes, name: bytes) -> bytes | None:
+    """The value of the first line of `fields` called `name` (lower case), without blanks around it.
+
+    `fields` are lines of the form that the parsers produce, each with its CRLF. None: there is no such line.
+    """
+    length = len(name)
+    end = len(fields)
+    start = 0
+    while start < end:
+        stop = fields.find(b"\r\n", start)
+        colon = start + length
+        if colon < stop and fields[colon] == 58 and same_name(fields, start, colon, name, length):
+            colon = skip_blanks(fields, colon + 1, stop)
+            return fields[colon : trim_blanks(fields, colon, stop)]
+        start = stop + 2
+    return None
