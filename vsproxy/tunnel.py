@@ -147,6 +147,11 @@ class Tunnel(Timed):
         self.downstream.close()
         self.upstream.close()
 
+    def cut(self) -> None:
+        """Reset both ends."""
+        self.downstream.abort()
+        self.upstream.abort()
+
     def on_end_lost(self) -> None:
         """One end is gone; when both are, the tunnel is over."""
         if self.downstream.lost and self.upstream.lost and self.on_closed is not None:

@@ -18,7 +18,7 @@ import vsproxy
 from support.server import Server
 from vsproxy import Config, Proxy
 
-READY = re.compile(r"listening on \w+://(\S+)")
+READY = re.compile(r"listening on (?:\w+://)?(\S+)")
 ADMIN = re.compile(r"admin on \w+://([^/\s]+)")
 
 Settings = dict[str, Any]
@@ -36,6 +36,7 @@ def settings(
     `pool`, `route` and `listener` add keys to their table; further sections are given by name.
     """
     return {
+        "proxy": {"shutdown_timeout": "200ms"},
         "log": {"access": "off"},
         "listeners": [{"bind": "127.0.0.1:0", **(listener or {})}],
         "routes": [{"path": "/", "pool": "main", **(route or {})}],
@@ -119,7 +120,9 @@ class ProxyProcess:
     async def wait_for_line(self, pattern: str, seconds: float = 20.0) -> str:
         """The first line of the log that holds `pattern`, awaited."""
         found = await eventually(
-            lambda: [line for line in self.log if re.search(pattern, line)], seconds, what=f"{pattern!r} in the log"
+            lambda: [line for line in self.log if re.search(pattern, line)],
+            seconds,
+            what=f"{pattern!r} in the log",
         )
         return found[0]
 
@@ -162,7 +165,7 @@ async def in_subprocess(
 ) -> AsyncIterator[ProxyProcess]:
     """The command, running; killed at the end if it is still there. `descriptors` lowers its hard limit."""
     file = directory / "lb.toml"
-    file.write_text(to_toml({"proxy": {"workers": 1}, **config}))
+    file.write_text(to_toml({**config, "proxy": {"workers": 1, **config["proxy"]}}))
 
     def lower_limit() -> None:
         if descriptors is not None:

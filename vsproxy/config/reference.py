@@ -29,8 +29,8 @@ dictionary of the same shape.
 - **Sizes** are text with `B`, `KB`, `MB`, `GB` (powers of 1000) or `KiB`, `MiB`, `GiB` (powers of 1024), \
 or a number of bytes.
 - **Environment**: in every text, `${NAME}` becomes the value of the variable, and it is a mistake if it is \
-not set; `${NAME:-default}` gives a default for one that is not set or empty; `$$` is a plain `$`. Numbers and \
-true or false may be given this way too: `weight = "${WEIGHT:-5}"`.
+not set; `${NAME:-default}` gives a default for one that is not set or empty; `$$` is a plain `$`. Numbers \
+and true or false may be given this way too: `weight = "${WEIGHT:-5}"`.
 - **Relative paths** of files start at the directory in which vsproxy was started.
 - A key that is not listed here is a mistake. *required* in the column of defaults means that there is none.
 """

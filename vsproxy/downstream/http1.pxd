@@ -63,6 +63,8 @@ cdef class DownstreamConnection(Downstream):
     cpdef stop(self)
     cpdef reset(self)
     cpdef drain(self)
+    cpdef give_notice(self)
+    cpdef cut(self)
     cpdef bint can_drain(self, RequestHead request) except *
     cpdef hold_reading(self, bint hold)
     cpdef set_reading(self)

@@ -489,6 +489,22 @@ class DownstreamConnection(Downstream):
         if self.exchange is None and not self.parser.started and not self.reading_body and not self.stopped:
             self.stop()
 
+    def give_notice(self) -> None:
+        """The time to finish is over: a tunnel's streams are closed, anything else is broken off."""
+        exchange = self.exchange
+        if exchange is not None and exchange.tunnel is not None:
+            exchange.tunnel.shut()
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """Break off whatever there is, at once."""
+        exchange = self.exchange
+        if exchange is not None and exchange.tunnel is not None:
+            exchange.tunnel.cut()
+        else:
+            self.reset()
+
     def can_drain(self, request: RequestHead) -> bool:
         """Whether so little of the body is missing that reading it is cheaper than a new connection."""
         return (
