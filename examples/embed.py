@@ -54,7 +54,7 @@ async def main() -> None:
     )
     async with Proxy(config) as proxy:
         url = f"http://{proxy.addresses[0]}/"
-        print("both servers:", dict(await ask(url, 10)))
+        print("both servers:", dict(sorted((await ask(url, 10)).items())))
         await first.cleanup()
         print("first stopped:", dict(await ask(url, 10)))
         for server in proxy.pools["example"].servers:

@@ -1,53 +1,85 @@
-"""How many clients may be connected, so that descriptors never run out.
+"""File descriptors: how many there are, and how many of them clients may have.
 
-libuv answers EMFILE by accepting and closing clients, so accepting has to stop before: each exchange may
-need two descriptors, the client's and the server's.
+A process that runs out does damage at random: libuv accepts and closes clients, connects to servers fail. So
+clients get fewer than there are, and listeners stop accepting before the kernel says no.
 """
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from pathlib import Path
 
-#: Descriptors left for listeners, logs, the admin port, checks and idle connections.
+# Listening sockets, epoll, logs, admin, health checks, resolver: nothing of this grows with the clients.
 RESERVE = 64
-#: Accepting resumes when this share of the cap is in use.
-RESUME_SHARE = 0.95
+_NR_OPEN = Path("/proc/sys/fs/nr_open")
+
+
+def raise_limit() -> int:
+    """Raise the soft limit on open files to the hard one; returns the soft limit that now holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _kernel_limit() if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft >= wanted:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        # A sandbox may forbid the call; the old limit is still one that we can live with.
+        return _kernel_limit() if soft == resource.RLIM_INFINITY else soft
+    return wanted
+
+
+def low_mark(capacity: int) -> int:
+    """Where accepting resumes after `capacity` was reached: a little below, so that it does not flutter."""
+    return capacity - max(1, capacity // 16)
 
 
 class Descriptors:
-    """A budget of client connections, shared by all listeners of a process."""
+    """How many client connections the process may hold, over all its listeners.
 
-    def __init__(self, cap: int) -> None:
-        self.cap = cap
-        self.used = 0
+    An exchange may need a second descriptor, for the server, so clients get half of `limit` less `reserve`.
+    """
+
+    def __init__(self, limit: int, reserve: int = RESERVE) -> None:
+        self.capacity = max(1, (limit - reserve) // 2)
+        self.taken = 0
+        self._low = low_mark(self.capacity)
         self._waiting: list[Callable[[], None]] = []
 
-    @classmethod
-    def from_limit(cls) -> Descriptors:
-        """From the soft limit of open files: half of it, less a reserve."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            soft = 1 << 20
-        return cls(max(8, (soft - min(RESERVE, soft // 4)) // 2))
+    @property
+    def full(self) -> bool:
+        """Whether no more clients should be accepted."""
+        return self.taken >= self.capacity
 
     @property
-    def exhausted(self) -> bool:
-        """Whether no further client may be accepted."""
-        return self.used >= self.cap
+    def has_room(self) -> bool:
+        """Whether accepting may resume after `full`."""
+        return self.taken <= self._low
 
     def take(self) -> None:
-        """A client was accepted."""
-        self.used += 1
+        """A client was accepted. Never refuses: the caller looks at `full` before it accepts."""
+        self.taken += 1
 
-    def release(self) -> None:
-        """A client has gone: wake who waits for room."""
-        self.used -= 1
-        if self._waiting and self.used <= self.cap * RESUME_SHARE:
-            waiting, self._waiting = self._waiting, []
-            for wake in waiting:
-                wake()
+    def give_back(self) -> None:
+        """A client is gone; calls whoever waits for room once there is some."""
+        self.taken -= 1
+        if self._waiting and self.has_room:
+            for callback in tuple(self._waiting):
+                callback()
 
-    def when_there_is_room(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once clients have gone."""
-        self._waiting.append(wake)
+    def wait_for_room(self, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever there is room, until `stop_waiting`."""
+        if callback not in self._waiting:
+            self._waiting.append(callback)
+
+    def stop_waiting(self, callback: Callable[[], None]) -> None:
+        """Forget `callback`; forgetting one that does not wait has no effect."""
+        if callback in self._waiting:
+            self._waiting.remove(callback)
+
+
+def _kernel_limit() -> int:
+    try:
+        return int(_NR_OPEN.read_text())
+    except (OSError, ValueError):
+        return 1024 * 1024

@@ -1,219 +1,334 @@
-"""Accepting: sockets, the descriptor budget, pause and resume, the end.
+"""Accepts clients on one configured address, and stops without losing any.
 
-The listening sockets are ours and stay open; the loop watches duplicates of them. So accepting can stop
-at any moment, even inside the loop's accept callback, while clients wait in the kernel's backlog.
+Connections are accepted here and handed to the event loop one by one, not by its own server: libuv would answer
+a lack of descriptors by accepting and closing clients, and offers no way to empty the backlog before it closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-import os
 import socket
-import stat
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from vsproxy.config.model import Bind, ListenerConfig
-from vsproxy.descriptors import Descriptors
+from vsproxy.binding import BoundAddress, open_address
+from vsproxy.config.model import ListenerConfig
+from vsproxy.descriptors import Descriptors, low_mark
 from vsproxy.errors import VsproxyError
 from vsproxy.tls import make_server_context
-from vsproxy.tls_gate import TlsGate
+from vsproxy.tls_gate import Opening, answer_plain_http, read_opening
 
-logger = logging.getLogger("vsproxy.listener")
+HANDSHAKE_TIMEOUT = 10.0
+# Clients accepted in one turn of the loop; the rest get the next turn, after those that are being served.
+ACCEPT_BATCH = 64
+# accept() failed for lack of something that is not ours to count: look again after this many seconds.
+RETRY_DELAY = 0.1
+# accept(2): errors of the one connection that was about to be accepted; the next may be fine.
+_ONE_CLIENT_FAILED = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENOPROTOOPT,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+        errno.EOPNOTSUPP,
+    }
+)
 
-#: Distinct reasons of bad requests that are counted apart.
-MAX_REASONS = 64
+logger = logging.getLogger(__name__)
 
 
 class ListenerStats:
-    """What one listener counts. `opened` and `closed` are called by the downstream connection."""
+    """The counts of one listener, and how a connection says that it has come and gone.
 
-    __slots__ = ("_on_closed", "accepted", "active", "bad_requests", "paused", "pauses", "plain_on_tls", "tls_failures")
+    The downstream connection calls `opened` in connection_made and `closed` in connection_lost, once each.
+    """
 
-    def __init__(self, on_closed: Callable[[], None]) -> None:
-        self.accepted = 0
-        self.active = 0
-        self.tls_failures = 0
-        self.plain_on_tls = 0
-        self.bad_requests: dict[str, int] = {}
+    __slots__ = (
+        "_descriptors",
+        "_on_release",
+        "accepted",
+        "active",
+        "bad_requests",
+        "paused",
+        "pauses",
+        "pending",
+        "plain_on_tls",
+        "tls_failures",
+    )
+
+    def __init__(self, descriptors: Descriptors, on_release: Callable[[], None]) -> None:
+        self.accepted = 0  # clients accepted so far
+        self.pending = 0  # accepted, but not yet a connection: the TLS handshake, above all
+        self.active = 0  # connections now
+        self.tls_failures = 0  # handshakes that failed or took too long
+        self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
+        self.bad_requests: dict[str, int] = {}  # requests refused, by reason
         self.paused = False
         self.pauses = 0
-        self._on_closed = on_closed
+        self._descriptors = descriptors
+        self._on_release = on_release
+
+    @property
+    def held(self) -> int:
+        """Descriptors that clients of this listener hold."""
+        return self.pending + self.active
+
+    def admitted(self) -> None:
+        """A client was accepted; `opened` or `refused` follows."""
+        self.accepted += 1
+        self.pending += 1
+        self._descriptors.take()
 
     def opened(self) -> None:
-        """A connection stands. It was counted when it was accepted."""
+        """A connection was made; `closed` follows."""
+        self.pending -= 1
+        self.active += 1
+
+    def refused(self) -> None:
+        """An admitted client never became a connection."""
+        self.pending -= 1
+        self._release()
 
     def closed(self) -> None:
-        """An accepted connection is gone."""
+        """A connection was lost."""
         self.active -= 1
-        self._on_closed()
+        self._release()
 
-    def bad_request(self, reason: str) -> None:
-        """A request was refused by the parser or a timeout."""
-        if reason in self.bad_requests or len(self.bad_requests) < MAX_REASONS:
-            self.bad_requests[reason] = self.bad_requests.get(reason, 0) + 1
+    def count_bad_request(self, reason: str) -> None:
+        """A request was refused as malformed; `reason` is that of BadMessage."""
+        self.bad_requests[reason] = self.bad_requests.get(reason, 0) + 1
+
+    def _release(self) -> None:
+        self._descriptors.give_back()
+        self._on_release()
+
+
+MakeProtocol = Callable[[ListenerStats], asyncio.BaseProtocol]
 
 
 class Listener:
-    """Accepts clients on `config.bind` and makes a protocol for each."""
+    """One address: `bind`, `start`, `stop_accepting`, and `abort_pending` if there is no time left.
+
+    `make_protocol` is called once per connection. Raises VsproxyError at once if the certificate is unusable.
+    """
 
     def __init__(
         self,
         config: ListenerConfig,
         loop: asyncio.AbstractEventLoop,
-        make_protocol: Callable[[ListenerStats], asyncio.Protocol],
-        budget: Descriptors,
+        make_protocol: MakeProtocol,
+        descriptors: Descriptors,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         self.config = config
-        self.stats = ListenerStats(self._on_closed)
+        self.stats = ListenerStats(descriptors, self._on_room)
         self._loop = loop
         self._make_protocol = make_protocol
-        self._budget = budget
-        self._context = make_server_context(config.tls) if config.tls is not None else None
-        self._socket: socket.socket | None = None
-        self._server: asyncio.AbstractServer | None = None
-        self._resuming: asyncio.Task[None] | None = None
+        self._descriptors = descriptors
+        self._handshake_timeout = handshake_timeout
+        # One context for the listener's life: session tickets are sealed with its keys.
+        self._context = make_server_context(config.tls) if config.tls else None
+        self._max = config.max_connections
+        self._bound: BoundAddress | None = None
+        self._watching = False
         self._stopped = False
-
-    def bind(self) -> None:
-        """Open the listening socket. Raises `VsproxyError` that names the address and the reason."""
-        try:
-            self._socket = open_socket(self.config.bind)
-            if self._context is not None and self.config.bind.kind == "tcp":
-                # The first bytes decide whether it is TLS at all: wake us when they are there.
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
-            self._socket.listen(self.config.backlog)
-        except OSError as error:
-            self._close_socket()
-            raise VsproxyError(f"cannot listen on {self.config.bind}: {error.strerror or error}") from error
+        self._retry: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
-        """The bound address: `host:port` with the real port, `[v6]:port` or `unix:/path`."""
-        if self.config.bind.kind == "unix":
-            return str(self.config.bind)
-        assert self._socket is not None
-        host, port = self._socket.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        """The address as bound: "host:port" with the real port, or "unix:/path"."""
+        return str(self._bound.bind if self._bound else self.config.bind)
 
-    async def start(self) -> None:
-        """Begin, or resume, to accept."""
-        assert self._socket is not None
-        watched = self._socket.dup()
-        watched.setblocking(False)
-        backlog = self.config.backlog
-        if watched.family == socket.AF_UNIX:
-            self._server = await self._loop.create_unix_server(self._accept, sock=watched, backlog=backlog)
-        else:
-            self._server = await self._loop.create_server(self._accept, sock=watched, backlog=backlog)
-        self.stats.paused = False
+    def bind(self) -> None:
+        """Open the listening sockets; clients queue from here on. Raises VsproxyError."""
+        self._bound = open_address(self.config.bind, self.config.backlog)
 
-    def _accept(self) -> asyncio.Protocol:
-        stats = self.stats
-        stats.accepted += 1
-        stats.active += 1
-        self._budget.take()
-        limit = self.config.max_connections
-        if self._budget.exhausted:
-            self._pause()
-            self._budget.when_there_is_room(self._resume)
-        elif 0 < limit <= stats.active:
-            self._pause()
-        if self._context is None:
-            return self._make_protocol(stats)
-        return TlsGate(self._loop, self._context, lambda: self._make_protocol(stats), stats)
+    def start(self) -> None:
+        """Begin to accept."""
+        if self._bound is None:
+            raise VsproxyError(f"the listener on {self.config.bind} was started before it was bound")
+        self._watch()
+
+    def stop_accepting(self) -> None:
+        """Accept what is queued, then close the listening sockets. Connections are not touched.
+
+        Also works before `start`, and a second call has no effect. Clients in the queue were told that they
+        are connected, so they are taken in even beyond the limits.
+        """
+        self._stopped = True
+        self._unwatch()
+        self._cancel_retry()
+        self._descriptors.stop_waiting(self._on_room)
+        if self._bound is None:
+            return
+        # No new client of a Unix socket from here on, so nobody can slip in between the last accept and close.
+        self._bound.remove_path()
+        for sock in self._bound.sockets:
+            if sock.fileno() >= 0:
+                while (client := self._accept(sock)) is not None:
+                    self._admit(client)
+        self._bound.close()
+
+    async def abort_pending(self) -> None:
+        """Cut off clients that have not become connections yet, such as those in a TLS handshake."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Accepting
+
+    def _on_readable(self, sock: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            if self._is_full():
+                self._pause()
+                return
+            client = self._accept(sock)
+            if client is None:
+                return
+            self._admit(client)
+
+    def _accept(self, sock: socket.socket) -> socket.socket | None:
+        """The next queued client; None if there is none, or none can be had now."""
+        while True:
+            try:
+                client, _ = sock.accept()
+            except BlockingIOError:
+                return None
+            except OSError as exc:
+                if exc.errno in _ONE_CLIENT_FAILED:
+                    continue
+                self._wait_after(exc)
+                return None
+            client.setblocking(False)
+            return client
+
+    def _admit(self, client: socket.socket) -> None:
+        self.stats.admitted()
+        serving = self._serve_plain(client) if self._context is None else self._serve_tls(client, self._context)
+        self._spawn(serving)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        return self._make_protocol(self.stats)
+
+    # Pausing
+
+    def _is_full(self) -> bool:
+        return self._descriptors.full or (self._max > 0 and self.stats.held >= self._max)
 
     def _pause(self) -> None:
-        if self._server is not None:
-            # From here on clients wait in the backlog.
-            self._server.close()
-            self._server = None
-            self.stats.paused = True
-            self.stats.pauses += 1
-            logger.warning("%s: %d clients, accepting pauses", self.address, self.stats.active)
-
-    def _resume(self) -> None:
-        if self.stats.paused and not self._stopped and self._resuming is None:
-            self._resuming = self._loop.create_task(self._start_again())
-
-    async def _start_again(self) -> None:
-        try:
-            await self.start()
-        finally:
-            self._resuming = None
-
-    def _on_closed(self) -> None:
-        self._budget.release()
-        limit = self.config.max_connections
-        if self.stats.paused and not self._budget.exhausted and (limit == 0 or self.stats.active < limit):
-            self._resume()
-
-    async def stop_accepting(self) -> None:
-        """Accept what is queued already, then close the listening socket."""
-        self._stopped = True
-        if self._resuming is not None:
-            await asyncio.gather(self._resuming, return_exceptions=True)
-        if self._server is not None:
-            # One turn of the loop takes everything that the backlog holds.
-            await asyncio.sleep(0.02)
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._close_socket()
-
-    def _close_socket(self) -> None:
-        sock, self._socket = self._socket, None
-        if sock is None:
+        """Clients wait in the kernel's queue, and notice nothing but the delay."""
+        if self.stats.paused:
             return
-        bind = self.config.bind
-        if bind.kind == "unix" and sock.getsockname():
+        self.stats.paused = True
+        self.stats.pauses += 1
+        self._unwatch()
+        self._descriptors.wait_for_room(self._on_room)
+
+    def _on_room(self) -> None:
+        """Somebody has left: resume if that was enough."""
+        if not self.stats.paused or self._stopped or self._retry is not None:
+            return
+        if self._descriptors.has_room and (self._max == 0 or self.stats.held <= low_mark(self._max)):
+            self.stats.paused = False
+            self._descriptors.stop_waiting(self._on_room)
+            self._watch()
+
+    def _wait_after(self, exc: OSError) -> None:
+        """The kernel refuses to accept (EMFILE, ENFILE, ENOMEM): descriptors went where we do not count them."""
+        logger.warning("%s: cannot accept: %s", self.address, exc.strerror)
+        if self._stopped:
+            return
+        self._pause()
+        self._cancel_retry()
+        self._retry = self._loop.call_later(RETRY_DELAY, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._on_room()
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _watch(self) -> None:
+        if self._bound is not None and not self._watching and not self._stopped:
+            self._watching = True
+            for sock in self._bound.sockets:
+                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+
+    def _unwatch(self) -> None:
+        if self._bound is not None and self._watching:
+            self._watching = False
+            for sock in self._bound.sockets:
+                self._loop.remove_reader(sock.fileno())
+
+    # From a socket to a connection
+
+    async def _serve_plain(self, client: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, client)
+        except (OSError, RuntimeError) as exc:
+            self._refuse(client, exc)
+
+    async def _serve_tls(self, client: socket.socket, context: ssl.SSLContext) -> None:
+        deadline = self._loop.time() + self._handshake_timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                opening = await read_opening(self._loop, client)
+        except TimeoutError as exc:
+            self.stats.tls_failures += 1
+            self._refuse(client, exc)
+        except OSError as exc:
+            self._refuse(client, exc)
+        except asyncio.CancelledError:
+            self._refuse(client, None)
+            raise
+        else:
+            await self._serve_opening(client, context, opening, deadline)
+
+    async def _serve_opening(
+        self, client: socket.socket, context: ssl.SSLContext, opening: Opening, deadline: float
+    ) -> None:
+        if opening is Opening.TLS:
+            await self._shake_hands(client, context, deadline)
+            return
+        if opening is Opening.HTTP:
+            self.stats.plain_on_tls += 1
             try:
-                os.unlink(bind.path)
-            except FileNotFoundError:
-                logger.debug("%s was removed already", bind)
-        sock.close()
+                await answer_plain_http(self._loop, client)
+            except asyncio.CancelledError:
+                self._refuse(client, None)
+                raise
+        self._refuse(client, None)
 
+    async def _shake_hands(self, client: socket.socket, context: ssl.SSLContext, deadline: float) -> None:
+        # A timeout of 0 is refused by the loops; the byte came in time, so a moment is left.
+        remaining = max(0.001, deadline - self._loop.time())
+        try:
+            await self._loop.connect_accepted_socket(
+                self._protocol, client, ssl=context, ssl_handshake_timeout=remaining
+            )
+        except (OSError, RuntimeError, ssl.SSLError) as exc:
+            self.stats.tls_failures += 1
+            self._refuse(client, exc)
 
-def open_socket(bind: Bind) -> socket.socket:
-    """A bound socket. Raises OSError."""
-    if bind.kind == "unix":
-        return open_unix_socket(bind.path)
-    host = bind.host
-    if not host:
-        # Both families on one socket.
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        host = "::"
-    else:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        host = str(address[0])
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, bind.port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def open_unix_socket(path: str) -> socket.socket:
-    """A Unix socket at `path`; one that nobody answers on any more is replaced. Raises OSError."""
-    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        os.chmod(path, 0o660)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    def _refuse(self, client: socket.socket, exc: Exception | None) -> None:
+        if exc is not None:
+            logger.debug("%s: no connection: %s", self.address, exc or type(exc).__name__)
+        client.close()
+        self.stats.refused()

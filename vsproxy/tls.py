@@ -1,4 +1,4 @@
-"""TLS contexts for listeners."""
+"""Server contexts for TLS: Mozilla's "intermediate" choice, ECDHE with AEAD only."""
 
 from __future__ import annotations
 
@@ -7,25 +7,72 @@ import ssl
 from vsproxy.config.model import TlsConfig
 from vsproxy.errors import VsproxyError
 
-#: Mozilla's "intermediate" profile for TLS 1.2; TLS 1.3 brings its own.
-CIPHERS = (
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+# TLS 1.2; the suites of 1.3 are all sound and stay as OpenSSL has them. The order is the client's, who knows
+# whether it has AES in hardware.
+CIPHERS = ":".join(
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+    )
 )
-MIN_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+ALPN = ("http/1.1",)
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def make_server_context(config: TlsConfig) -> ssl.SSLContext:
-    """A context with the listener's certificate. Raises `VsproxyError` that names the file."""
+    """The context of a listener. Raises VsproxyError that names the file that is missing or unusable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = MIN_VERSIONS[config.min_version]
+    context.minimum_version = _VERSIONS[config.min_version]
     context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(config.cert, config.key)
-    except OSError as error:
-        # ssl.SSLError is one of them.
-        raise VsproxyError(f"cannot use certificate {config.cert} with key {config.key}: {error}") from error
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(ALPN)
+    _load_pair(context, config.cert, config.key or config.cert)
     return context
+
+
+def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
+    _check_readable(cert)
+    _check_readable(key)
+    _check_certificate(cert)
+    asked: list[bool] = []
+
+    def no_password() -> str:
+        # Without this, OpenSSL would ask on the terminal and wait.
+        asked.append(True)
+        return ""
+
+    try:
+        context.load_cert_chain(cert, key, no_password)
+    except (OSError, ValueError) as exc:
+        raise VsproxyError(_key_problem(cert, key, exc, encrypted=bool(asked))) from exc
+
+
+def _key_problem(cert: str, key: str, exc: Exception, encrypted: bool) -> str:
+    if encrypted:
+        return f"{key}: the private key is protected by a password"
+    if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
+        return f"{key}: the private key does not belong to the certificate in {cert}"
+    if isinstance(exc, ssl.SSLError) and exc.reason and exc.reason.endswith("_TOO_SMALL"):
+        return f"{cert}: the certificate is too weak ({exc.reason.lower().replace('_', ' ')})"
+    return f"{key}: no usable private key in PEM form"
+
+
+def _check_readable(path: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as exc:
+        raise VsproxyError(f"{path}: {exc.strerror}") from exc
+
+
+def _check_certificate(cert: str) -> None:
+    """Tell a bad certificate from a bad key, which `load_cert_chain` does not."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=cert)
+    except ssl.SSLError as exc:
+        raise VsproxyError(f"{cert}: no usable certificate in PEM form") from exc

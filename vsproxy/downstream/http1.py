@@ -17,7 +17,8 @@ from vsproxy.headers import Forwarding, interim_lines, response_lines
 from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.upstream.http1 import WRITE_HIGH, reset_on_close
-from vsproxy.wire.http1 import BodyReader, RequestParser, request_body_mode
+from vsproxy.wire.body import BodyReader
+from vsproxy.wire.http1 import RequestParser, request_body_mode
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 from vsproxy.stream cimport ExchangeEvents, Upstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.server cimport Server
-from vsproxy.wire.http1 cimport BodyReader, ResponseParser
+from vsproxy.wire.body cimport BodyReader
+from vsproxy.wire.http1 cimport ResponseParser
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 import cython
 

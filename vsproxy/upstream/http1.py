@@ -16,7 +16,8 @@ from vsproxy.errors import BadMessage
 from vsproxy.stream import ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.upstream.server import Server
-from vsproxy.wire.http1 import BodyReader, ResponseParser, response_body_mode
+from vsproxy.wire.body import BodyReader
+from vsproxy.wire.http1 import ResponseParser, response_body_mode
 from vsproxy.wire.message import RequestHead, ResponseHead
 
 BODY_UNTIL_CLOSE = 3

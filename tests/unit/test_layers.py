@@ -1,0 +1,191 @@
+"""The house rules that can be checked: who may import whom, and how large things may grow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import vsproxy
+
+PACKAGE = Path(vsproxy.__file__).parent
+
+# Lowest first. Within a layer, modules import only downwards in the order given. A name stands for the module
+# or folder and all inside it that is not named on its own.
+LAYERS = (
+    ("errors", "config", "timers", "shared", "metrics", "log_writer", "access_log"),
+    ("wire",),
+    ("stream", "headers", "upstream.server"),
+    (
+        "upstream.keepalive",
+        "upstream.ring",
+        "upstream.balancer",
+        "upstream.http1",
+        "upstream.interleave",
+        "upstream.connect",
+        "upstream.resolve",
+    ),
+    ("upstream.recovery", "upstream.pool", "upstream.probe", "upstream.health", "tunnel"),
+    ("exchange", "routing"),
+    ("downstream",),
+    ("listener", "tls", "admin"),
+    ("proxy", "control"),
+    ("run", "supervisor"),
+    ("demo_server", "demo_control", "demo_view", "demo", "version", "cli", "__main__"),
+)
+ORDER = [name for layer in LAYERS for name in layer]
+
+# The compiled modules with the loops that everything passes through.
+MAX_FILE, MAX_FUNCTION, MAX_HOT_FUNCTION = 400, 40, 70
+HOT = {
+    "exchange",
+    "headers",
+    "stream",
+    "timers",
+    "tunnel",
+    "downstream.http1",
+    "upstream.balancer",
+    "upstream.http1",
+    "upstream.keepalive",
+    "upstream.server",
+    "wire.body",
+    "wire.fields",
+    "wire.http1",
+    "wire.message",
+    "wire.syntax",
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+# The folders of one layer each say in their __init__ only what they hold; those of many layers say nothing.
+MODULES = sorted(name for name in SOURCES if name and name != "upstream")
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text())
+
+
+def rank(module: str) -> int:
+    """The place in `ORDER` of the module itself, or else of the folder it is in."""
+    name = module
+    while name not in ORDER:
+        assert "." in name, f"{module} has no layer: give it one in LAYERS and in ARCHITECTURE.md"
+        name = name.rpartition(".")[0]
+    return ORDER.index(name)
+
+
+def imported(node: ast.stmt, module: str) -> Iterator[str]:
+    """The modules of vsproxy that an import statement names."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{module}:{node.lineno}: relative import"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        return
+    for name in names:
+        if name.split(".")[0] != "vsproxy":
+            continue
+        inner = name.removeprefix("vsproxy").removeprefix(".")
+        # `from vsproxy.errors import ConfigError` names the module vsproxy.errors.
+        yield inner if inner in SOURCES else inner.rpartition(".")[0]
+
+
+def imports(module: str) -> set[str]:
+    return {name for node in ast.walk(tree(module)) if isinstance(node, ast.stmt) for name in imported(node, module)}
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert len(MODULES) > 30
+    assert "exchange" in imports("proxy") | imports("downstream.http1") | imports("downstream.serving")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downwards(module: str) -> None:
+    for name in sorted(imports(module)):
+        assert name, f"{module} imports the package itself, which imports everything"
+        # Modules of one folder that stands in LAYERS as a whole: the test for cycles looks at those.
+        if rank(name) == rank(module) and module.split(".")[0] == name.split(".")[0]:
+            continue
+        assert rank(name) < rank(module), f"{module} imports {name}, which is above it"
+
+
+def test_there_is_no_cycle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " imports ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for name in sorted(imports(module) - {module}):
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in SOURCES:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_stand_at_the_top(module: str) -> None:
+    """An import inside a function is how a cycle hides."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = [item for item in ast.walk(node) if isinstance(item, ast.Import | ast.ImportFrom)]
+            assert not inside, f"{module}:{inside[0].lineno} imports inside {node.name}"
+
+
+def test_nothing_is_imported_for_types_alone() -> None:
+    """`if TYPE_CHECKING` is the other way to hide a cycle."""
+    for module in MODULES:
+        assert "TYPE_CHECKING" not in SOURCES[module].read_text(), module
+
+
+IMPORT_EACH = """
+import os, sys
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        __import__(name)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{name} cannot be imported first")
+"""
+
+
+def test_every_module_can_be_imported_first() -> None:
+    names = [f"vsproxy.{module}" for module in MODULES]
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_EACH, *names],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={"PYTHONPATH": str(PACKAGE.parent), "PATH": "/usr/bin:/bin"},
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_stay_small(module: str) -> None:
+    lines = SOURCES[module].read_text().count("\n")
+    assert lines <= MAX_FILE, f"{module} has {lines} lines"
+    most = MAX_HOT_FUNCTION if module in HOT else MAX_FUNCTION
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = (node.end_lineno or 0) - node.lineno + 1
+            assert size <= most, f"{module}.{node.name} has {size} lines"
+
+
+def test_the_hot_modules_are_the_compiled_ones() -> None:
+    compiled = {module_of(path) for path in PACKAGE.rglob("*.pxd")}
+    assert compiled <= HOT
