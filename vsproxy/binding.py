@@ -139,7 +139,7 @@ def _listen(sock: socket.socket, backlog: int) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the file that a process left behind when it was killed; raises OSError if it is anything else."""
+    """Remove the file that a killed process left behind; raises OSError if it is anything else."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -18,7 +18,7 @@ import aiohttp
 import uvloop
 from rich.console import Console
 
-from vsproxy.config import Config
+from vsproxy.config.model import Config
 from vsproxy.demo_control import Control, Keys
 from vsproxy.demo_server import HOST, ServerProcess
 from vsproxy.demo_view import LiveView, Meter, PlainView, View

@@ -106,7 +106,8 @@ class Exchange(ExchangeEvents):
         self.downstream = downstream
         self.head = head
         self.route = route
-        self.pool: Pool = route.pool if route is not None else None
+        # None only for an exchange that is answered here: no route, or a redirect.
+        self.pool: Pool = route.pool if route is not None else None  # type: ignore[assignment]
         self.forwarding = forwarding
         self.request_id = request_id
         self.sweep = sweep
@@ -193,7 +194,9 @@ class Exchange(ExchangeEvents):
         """Get a connection to the server: an idle one, or a new one."""
         connection = None
         if not self.fresh and not self.upgrade:
-            connection = self.pool.keepalive.take(self.server, self.sweep.now, self.is_repeatable())
+            connection = self.pool.keepalive.take(
+                self.server, self.sweep.now, self.is_repeatable()  # type: ignore[arg-type]
+            )
         if connection is None:
             self.connecting = asyncio.get_running_loop().create_task(self.connect())
         else:
@@ -341,7 +344,7 @@ class Exchange(ExchangeEvents):
         self.upstream = None
         self.server = None
         if self.request_done:
-            self.pool.keepalive.put(upstream, self.sweep.now)
+            self.pool.keepalive.put(upstream, self.sweep.now)  # type: ignore[arg-type]
         else:
             # An early answer: the rest of the request will not be sent.
             upstream.abort()  # type: ignore[union-attr]
@@ -416,7 +419,7 @@ class Exchange(ExchangeEvents):
         if not self.is_repeatable() or not self.has_tries():
             return False
         tried = [self.server] if self.tried is None else [*self.tried, self.server]
-        return self.pool.balancer.pick(self.key, tried) is not None
+        return self.pool.balancer.pick(self.key, tried) is not None  # type: ignore[arg-type]
 
     def has_tries(self) -> bool:
         """Whether neither the tries nor the time for them are used up."""

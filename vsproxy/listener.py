@@ -1,7 +1,7 @@
 """Accepts clients on one configured address, and stops without losing any.
 
-Connections are accepted here and handed to the event loop one by one, not by its own server: libuv would answer
-a lack of descriptors by accepting and closing clients, and offers no way to empty the backlog before it closes.
+Connections are accepted here and handed to the event loop one by one, not by its own server: libuv would
+answer a lack of descriptors by accepting and closing clients, and cannot empty the backlog before it closes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from vsproxy.binding import BoundAddress, open_address
 from vsproxy.config.model import ListenerConfig
@@ -22,6 +21,8 @@ from vsproxy.tls import make_server_context
 from vsproxy.tls_gate import Opening, answer_plain_http, read_opening
 
 HANDSHAKE_TIMEOUT = 10.0
+# What is left of it for handshakes that are under way at stop.
+HANDSHAKE_GRACE = 2.0
 # Clients accepted in one turn of the loop; the rest get the next turn, after those that are being served.
 ACCEPT_BATCH = 64
 # accept() failed for lack of something that is not ours to count: look again after this many seconds.
@@ -114,7 +115,7 @@ MakeProtocol = Callable[[ListenerStats], asyncio.BaseProtocol]
 
 
 class Listener:
-    """One address: `bind`, `start`, `stop_accepting`, and `abort_pending` if there is no time left.
+    """One address: `bind`, `start`, and in the end `stop_accepting` and `settle`.
 
     `make_protocol` is called once per connection. Raises VsproxyError at once if the certificate is unusable.
     """
@@ -152,7 +153,7 @@ class Listener:
         self._bound = open_address(self.config.bind, self.config.backlog)
 
     def start(self) -> None:
-        """Begin to accept."""
+        """Begin to accept. Raises VsproxyError before `bind`."""
         if self._bound is None:
             raise VsproxyError(f"the listener on {self.config.bind} was started before it was bound")
         self._watch()
@@ -160,22 +161,19 @@ class Listener:
     def stop_accepting(self) -> None:
         """Accept what is queued, then close the listening sockets. Connections are not touched.
 
-        Also works before `start`, and a second call has no effect. Clients in the queue were told that they
-        are connected, so they are taken in even beyond the limits.
+        Clients in the queue were told that they are connected, so they are taken in even beyond the limits;
+        `settle` waits until they are connections. Works before `start` and before `bind` too; a second call
+        has no effect.
         """
-        self._stopped = True
-        self._unwatch()
-        self._cancel_retry()
-        self._descriptors.stop_waiting(self._on_room)
-        if self._bound is None:
-            return
-        # No new client of a Unix socket from here on, so nobody can slip in between the last accept and close.
-        self._bound.remove_path()
-        for sock in self._bound.sockets:
-            if sock.fileno() >= 0:
-                while (client := self._accept(sock)) is not None:
-                    self._admit(client)
-        self._bound.close()
+        if not self._stopped:
+            self._stopped = True
+            self._close_sockets()
+
+    async def settle(self, grace: float = HANDSHAKE_GRACE) -> None:
+        """Wait until all who were accepted are connections; cut off TLS handshakes after `grace` seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        await self.abort_pending()
 
     async def abort_pending(self) -> None:
         """Cut off clients that have not become connections yet, such as those in a TLS handshake."""
@@ -183,6 +181,19 @@ class Listener:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _close_sockets(self) -> None:
+        self._unwatch()
+        self._cancel_retry()
+        self._descriptors.stop_waiting(self._on_room)
+        if self._bound is None:
+            return
+        # First, so that no new client of a Unix socket slips in between the last accept and close.
+        self._bound.remove_path()
+        for sock in self._bound.sockets:
+            while (client := self._accept(sock)) is not None:
+                self._admit(client)
+        self._bound.close()
 
     # Accepting
 
@@ -213,16 +224,9 @@ class Listener:
 
     def _admit(self, client: socket.socket) -> None:
         self.stats.admitted()
-        serving = self._serve_plain(client) if self._context is None else self._serve_tls(client, self._context)
-        self._spawn(serving)
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(coroutine)
+        task = self._loop.create_task(self._serve(client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _protocol(self) -> asyncio.BaseProtocol:
-        return self._make_protocol(self.stats)
 
     # Pausing
 
@@ -248,7 +252,7 @@ class Listener:
             self._watch()
 
     def _wait_after(self, exc: OSError) -> None:
-        """The kernel refuses to accept (EMFILE, ENFILE, ENOMEM): descriptors went where we do not count them."""
+        """The kernel refuses to accept (EMFILE, ENFILE, ENOMEM): more is used than we count."""
         logger.warning("%s: cannot accept: %s", self.address, exc.strerror)
         if self._stopped:
             return
@@ -279,56 +283,54 @@ class Listener:
 
     # From a socket to a connection
 
-    async def _serve_plain(self, client: socket.socket) -> None:
+    async def _serve(self, client: socket.socket) -> None:
+        """Make a connection of `client`, or close it. The connection itself lives on in its protocol."""
+        connected = False
         try:
-            await self._loop.connect_accepted_socket(self._protocol, client)
+            connected = await self._connect(client)
         except (OSError, RuntimeError) as exc:
-            self._refuse(client, exc)
+            # Clients leave and scanners knock at any time. uvloop has RuntimeError for a transport that broke
+            # before its protocol heard of it.
+            logger.debug("%s: no connection: %s", self.address, exc or type(exc).__name__)
+        finally:
+            if not connected:
+                client.close()
+                self.stats.refused()
 
-    async def _serve_tls(self, client: socket.socket, context: ssl.SSLContext) -> None:
+    async def _connect(self, client: socket.socket) -> bool:
+        if self._context is None:
+            await self._loop.connect_accepted_socket(self._protocol, client)
+            return True
         deadline = self._loop.time() + self._handshake_timeout
         try:
             async with asyncio.timeout_at(deadline):
                 opening = await read_opening(self._loop, client)
-        except TimeoutError as exc:
+        except TimeoutError:
             self.stats.tls_failures += 1
-            self._refuse(client, exc)
-        except OSError as exc:
-            self._refuse(client, exc)
-        except asyncio.CancelledError:
-            self._refuse(client, None)
             raise
-        else:
-            await self._serve_opening(client, context, opening, deadline)
-
-    async def _serve_opening(
-        self, client: socket.socket, context: ssl.SSLContext, opening: Opening, deadline: float
-    ) -> None:
         if opening is Opening.TLS:
-            await self._shake_hands(client, context, deadline)
-            return
+            await self._shake_hands(client, self._context, deadline)
+            return True
         if opening is Opening.HTTP:
             self.stats.plain_on_tls += 1
-            try:
-                await answer_plain_http(self._loop, client)
-            except asyncio.CancelledError:
-                self._refuse(client, None)
-                raise
-        self._refuse(client, None)
+            await answer_plain_http(self._loop, client)
+        return False
 
     async def _shake_hands(self, client: socket.socket, context: ssl.SSLContext, deadline: float) -> None:
-        # A timeout of 0 is refused by the loops; the byte came in time, so a moment is left.
+        # The loops refuse a timeout of 0; the first byte came in time, so a moment is left.
         remaining = max(0.001, deadline - self._loop.time())
         try:
             await self._loop.connect_accepted_socket(
-                self._protocol, client, ssl=context, ssl_handshake_timeout=remaining
+                self._protocol,
+                client,
+                ssl=context,
+                ssl_handshake_timeout=remaining,
+                # Covers the last bytes of a response too, so it must bear a client that reads slowly.
+                ssl_shutdown_timeout=self.config.send_timeout,
             )
-        except (OSError, RuntimeError, ssl.SSLError) as exc:
+        except (OSError, RuntimeError):
             self.stats.tls_failures += 1
-            self._refuse(client, exc)
+            raise
 
-    def _refuse(self, client: socket.socket, exc: Exception | None) -> None:
-        if exc is not None:
-            logger.debug("%s: no connection: %s", self.address, exc or type(exc).__name__)
-        client.close()
-        self.stats.refused()
+    def _protocol(self) -> asyncio.BaseProtocol:
+        return self._make_protocol(self.stats)

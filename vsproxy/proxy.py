@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Self
 
 from vsproxy.access_log import AccessLog
@@ -82,7 +83,7 @@ class Proxy:
         for name, pool_config in config.pools.items():
             self._add_pool(Pool(name, pool_config, self._sweep))
         self._serving = Serving(loop, self._sweep, self._make_router(config), self.access_log)
-        budget = Descriptors.from_limit()
+        budget = Descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         for listener_config in config.listeners:
             self._bind(listener_config, loop, budget)
         await asyncio.gather(*(control.start() for control in self._controls.values()))
@@ -90,7 +91,7 @@ class Proxy:
             self._admin = AdminServer(config.admin.bind, self, Metrics(self))
             await self._admin.start()
         for listener in self.listeners:
-            await listener.start()
+            listener.start()
         self.ready = True
 
     def _bind(self, config: ListenerConfig, loop: asyncio.AbstractEventLoop, budget: Descriptors) -> None:
@@ -158,7 +159,7 @@ class Proxy:
         self._closed = True
         self.draining = True
         for listener in self.listeners:
-            await listener.stop_accepting()
+            listener.stop_accepting()
         if self._serving is not None:
             await self._drain(self._serving)
         for control in self._controls.values():
@@ -183,6 +184,8 @@ class Proxy:
         except TimeoutError:
             pass
         # Tunnels are told by a close of their streams; everything else had its time.
+        for listener in self.listeners:
+            await listener.abort_pending()
         for connection in list(serving.connections):
             connection.give_notice()
         try:

@@ -1,7 +1,7 @@
 """What a client of a TLS port says first: TLS, or plain HTTP by mistake.
 
-A TLS library answers plain HTTP with a closed connection, which tells nobody what is wrong. So the first byte is
-looked at before TLS begins, on the bare socket: no transport has been made of it yet.
+A TLS library answers plain HTTP with a closed connection, which tells nobody what is wrong. So the first
+byte is looked at before TLS begins, on the bare socket: no transport has been made of it yet.
 """
 
 from __future__ import annotations

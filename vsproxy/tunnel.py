@@ -90,7 +90,7 @@ class TunnelEnd:
 
 
 class Tunnel(Timed):
-    """A pair of ends with one idle timeout in seconds. `on_closed(bytes_in, bytes_out, idle)` is called once."""
+    """A pair of ends with one idle timeout in seconds. `on_closed(tunnel)` is called once, at the end."""
 
     __slots__ = ("downstream", "on_closed", "sweep", "timed_out", "timeout", "upstream")
 

@@ -89,7 +89,7 @@ def exists(file: Path) -> bool:
 
 async def fetched(port: int, path: str = "/") -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
     answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
     return answer

@@ -438,7 +438,7 @@ class DownstreamConnection(Downstream):
         """Answer a bad request, if nothing was answered yet, and close."""
         if self.stopped:
             return
-        self.stats.bad_request(reason)
+        self.stats.count_bad_request(reason)
         exchange = self.exchange
         self.close_after = True
         self.reading_body = False

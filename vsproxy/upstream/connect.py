@@ -10,8 +10,8 @@ from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import Server
 
 
-async def connect(server: Server, sweep: Sweep, timeout: float) -> UpstreamConnection:
-    """Connect to `server` within `timeout` seconds.
+async def connect(server: Server, sweep: Sweep, limit: float) -> UpstreamConnection:
+    """Connect to `server` within `limit` seconds.
 
     Raises `TimeoutError` or another `OSError`. Nothing is left open when it raises or is cancelled.
     """
@@ -24,7 +24,7 @@ async def connect(server: Server, sweep: Sweep, timeout: float) -> UpstreamConne
         return connection  # type: ignore[return-value]
 
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             if server.port == 0:
                 await loop.create_unix_connection(factory, server.host)
             else:

@@ -31,7 +31,7 @@ def looks_alive(connection: UpstreamConnection) -> bool:
 
 
 class Keepalive:
-    """The limits of one pool for idle connections: how many per server, how long (s), how often, how old (s)."""
+    """A pool's limits for idle connections: how many per server, idle and total age in seconds, requests."""
 
     __slots__ = ("age", "idle_timeout", "limit", "requests")
 
