@@ -40,6 +40,7 @@ cdef class Exchange(ExchangeEvents):
     cdef public object route
     cdef public Server server
     cdef public int status
+    cdef public bint started
     cdef public Sweep sweep
     cdef public Timings timings
     cdef public bytes trailers

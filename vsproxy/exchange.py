@@ -83,6 +83,7 @@ class Exchange(ExchangeEvents):
         "route",
         "server",
         "status",
+        "started",
         "sweep",
         "timings",
         "trailers",
@@ -128,6 +129,7 @@ class Exchange(ExchangeEvents):
         self.upgrade = b""
 
         # How far it is
+        self.started = False
         self.pending: list[bytes] | None = None
         self.trailers = b""
         self.request_done = False
@@ -144,7 +146,10 @@ class Exchange(ExchangeEvents):
     # Choosing a server
 
     def start(self) -> None:
-        """Begin: the head is there, its body follows by `on_request_body`."""
+        """Begin: the head is there, and what came with it of the body."""
+        self.started = True
+        if self.over:
+            return
         head = self.head
         route = self.route
         if route.max_body >= 0 and head.content_length > route.max_body:
@@ -199,6 +204,8 @@ class Exchange(ExchangeEvents):
             )
         if connection is None:
             self.connecting = asyncio.get_running_loop().create_task(self.connect())
+            if self.pending is not None and not self.request_done:
+                self.downstream.pause_reading()
         else:
             self.send(connection)
 
@@ -284,7 +291,8 @@ class Exchange(ExchangeEvents):
             if self.pending is None:
                 self.pending = []
             self.pending.append(data)
-            self.downstream.pause_reading()
+            if self.started:
+                self.downstream.pause_reading()
             return
         self.body_consumed = True
         self.server.bytes_sent += len(data)  # type: ignore[union-attr]
@@ -377,6 +385,9 @@ class Exchange(ExchangeEvents):
             self.pool.on_failure(server, kind)  # type: ignore[arg-type]
         if self.over:
             return
+        if self.response_begun and self.downstream.withdraw_head():
+            # The head has not left yet: the client has seen nothing.
+            self.response_begun = False
         if self.response_begun:
             self.outcome = "upstream_" + kind
             self.over = True

@@ -25,6 +25,9 @@ cdef class ExchangeEvents:
 
 cdef class Downstream(Stream):
     cpdef send_head(self, ResponseHead head, bint more)
+    cpdef bint withdraw_head(self) except *
+    cpdef tuple hand_over(self, ResponseHead head)
+    cpdef on_tunnel_closed(self)
     cpdef send_interim(self, ResponseHead head)
 
 

@@ -8,6 +8,8 @@ neither.
 
 from __future__ import annotations
 
+import asyncio
+
 from vsproxy.timers import Timed
 from vsproxy.wire.message import RequestHead, ResponseHead
 
@@ -100,6 +102,18 @@ class Downstream(Stream):
 
     def send_head(self, head: ResponseHead, more: bool) -> None:
         """Send a response head; the side chooses the framing. `more`: another call follows at once."""
+        raise NotImplementedError
+
+    def withdraw_head(self) -> bool:
+        """Take back a head that waits for its body; False if it has gone out."""
+        raise NotImplementedError
+
+    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:
+        """Send a 101 and give the transport away, with what the client sent after its head."""
+        raise NotImplementedError
+
+    def on_tunnel_closed(self) -> None:
+        """The transport that was given away is closed."""
         raise NotImplementedError
 
     def send_interim(self, head: ResponseHead) -> None:

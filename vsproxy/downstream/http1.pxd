@@ -47,6 +47,7 @@ cdef class DownstreamConnection(Downstream):
     cpdef bint eof_received(self) except *
     cpdef pause_writing(self)
     cpdef resume_writing(self)
+    @cython.locals(exchange=Exchange)
     cpdef advance(self, bytes data)
     @cython.locals(pos=Py_ssize_t, size=Py_ssize_t, head=RequestHead)
     cpdef run(self, bytes data)
@@ -55,8 +56,6 @@ cdef class DownstreamConnection(Downstream):
     @cython.locals(mode=int, exchange=Exchange)
     cpdef begin(self, RequestHead head)
     cpdef on_exchange_over(self, Exchange exchange)
-    cpdef tuple hand_over(self, ResponseHead head)
-    cpdef on_tunnel_closed(self)
     cpdef next_request(self)
     cpdef refuse(self, int status, str reason)
     cpdef linger(self)

@@ -202,12 +202,16 @@ class DownstreamConnection(Downstream):
             self.refuse(error.status, error.reason)
         finally:
             self.running = False
+        exchange = self.exchange
+        if exchange is not None and not exchange.started and not exchange.over:
+            exchange.start()
         self.set_reading()
 
     def run(self, data: bytes) -> None:
         """The loop of `advance`. Raises `BadMessage`."""
         pos = 0
         size = len(data)
+        # A request begins once all of its body that is here was found to be well-formed.
         while pos < size and not self.stopped and self.wait != _LINGER:
             if self.reading_body:
                 pos = self.take_body(data, pos)
@@ -244,6 +248,8 @@ class DownstreamConnection(Downstream):
                 exchange.on_request_body(payload)
             if body.done and not exchange.over:
                 exchange.on_request_end(body.trailers)
+                if not exchange.started:
+                    exchange.start()
         elif body.done:
             self.discarding = False
             self.next_request()
@@ -284,7 +290,7 @@ class DownstreamConnection(Downstream):
             exchange.redirect(b"https://" + without_port(head.host) + head.target)
         elif route is None:
             exchange.reject("no_route")
-        else:
+        elif not self.reading_body:
             exchange.start()
 
     def on_exchange_over(self, exchange: Exchange) -> None:
@@ -358,14 +364,18 @@ class DownstreamConnection(Downstream):
         if self.transport is None or self.stopped:
             return
         self.stopped = True
-        if self.held:
-            # Nothing has gone out yet.
-            self.held = b""
         if self.framed and not self.writing_paused:
             self.set_wait(_LINGER, 1.0)
             self.transport.close()
         else:
             self.reset()
+
+    def withdraw_head(self) -> bool:
+        """Take back a head that is still held."""
+        held = len(self.held) > 0
+        self.held = b""
+        self.chunked = False
+        return held
 
     def pause_reading(self) -> None:
         """The server's side has no room: read no more of the body."""
