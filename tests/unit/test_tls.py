@@ -10,6 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from support.answering import ANSWER, LOOPS, Answering, strict_runner
 from support.certificates import Certificates, make_certificates
 
@@ -364,17 +370,9 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     locked = tmp_path / "locked.key"
-    command = [
-        "openssl",
-        "pkey",
-        "-in",
-        certificates.key,
-        "-aes128",
-        "-passout",
-        "pass:secret",
-        "-out",
-        locked,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    key = load_pem_private_key(certificates.key.read_bytes(), None)
+    locked.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
     with pytest.raises(VsproxyError, match=f"^{locked}: the private key is protected by a password$"):
         make_server_context(TlsConfig(cert=str(certificates.cert), key=str(locked)))
