@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # Listening sockets, epoll, logs, admin, health checks, resolver: nothing of this grows with the clients.
@@ -15,18 +16,21 @@ RESERVE = 64
 _NR_OPEN = Path("/proc/sys/fs/nr_open")
 
 
+def current_limit() -> int:
+    """How many descriptors this process may open: the soft limit, or the kernel's own if there is none."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _kernel_limit() if soft == resource.RLIM_INFINITY else soft
+
+
 def raise_limit() -> int:
-    """Raise the soft limit on open files to the hard one; returns the soft limit that now holds."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Raise the soft limit on open files to the hard one; returns the limit that now holds."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _kernel_limit() if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft >= wanted:
-        return soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
+    if current_limit() < wanted:
         # A sandbox may forbid the call; the old limit is still one that we can live with.
-        return _kernel_limit() if soft == resource.RLIM_INFINITY else soft
-    return wanted
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return current_limit()
 
 
 def low_mark(capacity: int) -> int:

@@ -1,72 +1,14 @@
-from vsproxy.headers cimport Forwarding
-from vsproxy.stream cimport Downstream, ExchangeEvents
-from vsproxy.timers cimport Sweep
-from vsproxy.upstream.http1 cimport UpstreamConnection
-from vsproxy.upstream.server cimport Server
-from vsproxy.wire.message cimport RequestHead, ResponseHead
-import cython
-
-cdef object _IDEMPOTENT
+from vsproxy.attempt cimport Attempt
+from vsproxy.wire.message cimport ResponseHead
 
 
-cdef class Timings:
-    cdef public double assigned
-    cdef public double began
-    cdef public double connected
-    cdef public double first_byte
-    cdef public double wall
-
-
-cdef class Exchange(ExchangeEvents):
-    cdef public bint body_consumed
+cdef class Exchange(Attempt):
     cdef public Py_ssize_t bytes_in
     cdef public Py_ssize_t bytes_out
-    cdef public object connecting
-    cdef public Downstream downstream
-    cdef public Forwarding forwarding
-    cdef public bint fresh
-    cdef public RequestHead head
-    cdef public object key
-    cdef public Server last_server
     cdef public object on_over
-    cdef public str outcome
-    cdef public bint over
-    cdef public list pending
-    cdef public object pool
-    cdef public bint queued
-    cdef public bint request_done
-    cdef public bytes request_id
-    cdef public bint response_begun
-    cdef public object route
-    cdef public Server server
-    cdef public int status
-    cdef public bint started
-    cdef public Sweep sweep
-    cdef public Timings timings
-    cdef public bytes trailers
-    cdef public list tried
-    cdef public Py_ssize_t tries
-    cdef public object tunnel
-    cdef public bytes upgrade
-    cdef public UpstreamConnection upstream
 
     cpdef start(self)
-    cpdef dispatch(self)
-    cpdef on_server(self, Server server)
-    cpdef on_no_server(self, str reason)
-    cpdef reach(self)
-    cpdef send(self, UpstreamConnection connection)
-    cpdef send_pending(self, UpstreamConnection connection)
-    cpdef bytes upstream_host(self)
-    cpdef bint is_repeatable(self) except *
     cpdef finish_with(self, bytes trailers)
-    cpdef on_connect_failed(self)
-    cpdef on_server_down(self, Server server)
-    cpdef bint may_move_on(self) except *
-    cpdef bint has_tries(self) except *
-    cpdef move_on_from(self, Server server, str kind)
-    cpdef leave_server(self)
-    cpdef reject(self, str kind)
     cpdef give_up(self, str kind)
     cpdef refuse(self, int status, str reason)
     cpdef redirect(self, bytes location)

@@ -36,10 +36,7 @@ def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    for network in networks:
-        if ip in network:
-            return True
-    return False
+    return any(ip in network for network in networks)
 
 
 class Forwarding:
@@ -63,7 +60,9 @@ class Forwarding:
         self.via = via
         text = (peer or "unix").encode("latin-1")
         self.constant = (
-            b"X-Forwarded-For: " + text + b"\r\nX-Real-IP: " + text + b"\r\nX-Forwarded-Proto: " + scheme + b"\r\n"
+            b"X-Forwarded-For: " + text + b"\r\n"
+            b"X-Real-IP: " + text + b"\r\n"
+            b"X-Forwarded-Proto: " + scheme + b"\r\n"
         )
 
     def client(self, head: RequestHead) -> str:
@@ -131,7 +130,7 @@ class Forwarding:
 def request_lines(
     head: RequestHead, host: bytes, forwarding: Forwarding, request_id: bytes, upgrade: bytes
 ) -> bytes:
-    """The head that goes to a server. Framing follows `head`; `upgrade` is the protocol asked for, or empty."""
+    """The head that goes to a server, framed as `head` says; `upgrade` is what is asked for, or empty."""
     if head.chunked:
         tail = _CHUNKED_LINE
     elif head.content_length >= 0:

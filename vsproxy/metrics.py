@@ -297,7 +297,7 @@ def access_log_metrics(log: AccessLogSource | None) -> Iterator[Metric]:
 
 
 def build_info() -> Metric:
-    """`vsproxy_build_info`: the version ("source": not installed), and whether the hot modules are compiled."""
+    """`vsproxy_build_info`: the version ("source": not installed), and whether hot modules are compiled."""
     compiled = "false" if timers.__file__.endswith(".py") else "true"
     try:
         installed = version("vsproxy")

@@ -1,16 +1,15 @@
-"""One serving process, built from a `Config`: the only room that knows every part, and what an embedder gets."""
+"""One serving process, built from a `Config`: the room that knows every part, and what an embedder gets."""
 
 from __future__ import annotations
 
 import asyncio
-import resource
 from typing import Self
 
 from vsproxy.access_log import AccessLog
 from vsproxy.admin.server import AdminServer
 from vsproxy.config.model import Config, ListenerConfig
 from vsproxy.control import PoolControl
-from vsproxy.descriptors import Descriptors
+from vsproxy.descriptors import Descriptors, current_limit
 from vsproxy.downstream.http1 import DownstreamConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
@@ -83,7 +82,7 @@ class Proxy:
         for name, pool_config in config.pools.items():
             self._add_pool(Pool(name, pool_config, self._sweep))
         self._serving = Serving(loop, self._sweep, self._make_router(config), self.access_log)
-        budget = Descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        budget = Descriptors(current_limit())
         for listener_config in config.listeners:
             self._bind(listener_config, loop, budget)
         await asyncio.gather(*(control.start() for control in self._controls.values()))
@@ -160,6 +159,7 @@ class Proxy:
         self.draining = True
         for listener in self.listeners:
             listener.stop_accepting()
+        await asyncio.gather(*(listener.settle() for listener in self.listeners))
         if self._serving is not None:
             await self._drain(self._serving)
         for control in self._controls.values():

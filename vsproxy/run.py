@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import sys
 
@@ -17,6 +16,7 @@ import uvloop
 
 from vsproxy.config.check import load_checked
 from vsproxy.config.model import Config
+from vsproxy.descriptors import raise_limit
 from vsproxy.errors import ConfigError, VsproxyError
 from vsproxy.proxy import Proxy
 from vsproxy.version import version_line
@@ -29,20 +29,9 @@ log = logging.getLogger("vsproxy")
 def run_foreground(config: Config, path: str) -> int:
     """Serve `config`, which was read from `path`, until told to stop; returns the exit status."""
     logging.basicConfig(stream=sys.stderr, level=config.log.level.upper(), format=_LOG_FORMAT)
-    raise_descriptor_limit()
+    raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Foreground(config, path).serve())
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard one; a refusal is logged and the old limit kept."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:
-        log.warning("open files stay limited to %d: %s", soft, error)
 
 
 class Foreground:

@@ -10,8 +10,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from vsproxy.resets import reset_on_close
 from vsproxy.timers import NEVER, Sweep, Timed
-from vsproxy.upstream.http1 import reset_on_close
 
 
 class TunnelEnd:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from support.client import Client
 from support.http import Response, read_request, request_bytes
 from support.scripts import end

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+
 from support.http import Response, read_body, read_response_head, request_bytes
 from support.peer import Ended
 from support.scripts import Interrupted, sends

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+
 from support.http import request_bytes
 from support.peer import Ended
 from support.scripts import mute, reset_at_once, sends

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.answering import ANSWER, LOOPS, Answering, strict_runner
 
 import vsproxy
+from support.answering import ANSWER, LOOPS, Answering, strict_runner
 from vsproxy.config.model import ListenerConfig
 from vsproxy.config.units import parse_bind
 from vsproxy.descriptors import Descriptors
@@ -278,6 +278,20 @@ def test_a_budget_gives_room_only_below_its_mark() -> None:
     assert resumed == []
     budget.give_back()
     assert resumed == [94]
+
+
+def test_the_limit_is_raised_to_the_hard_one() -> None:
+    program = """
+import resource
+from vsproxy.descriptors import current_limit, raise_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, 100))
+print(current_limit(), raise_limit(), current_limit(), raise_limit())
+"""
+    root = str(Path(vsproxy.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["50", "100", "100", "100"]
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from collections import Counter, deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.balancing import KEYS, balancer_of, make_servers, owners
 
+from support.balancing import KEYS, balancer_of, make_servers, owners
 from vsproxy.upstream.balancer import Balancer, LeastConn, make_balancer
 from vsproxy.upstream.interleave import interleave
 from vsproxy.upstream.server import Server

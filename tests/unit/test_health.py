@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.scripted import PATIENCE, Scripted, mute, refusing, serving
 
+from support.scripted import PATIENCE, Scripted, mute, refusing, serving
 from vsproxy.config.pools import HealthConfig
 from vsproxy.upstream.health import HealthChecker, Watch
 from vsproxy.upstream.probe import Outcome, Probe

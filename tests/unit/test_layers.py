@@ -20,34 +20,36 @@ PACKAGE = Path(vsproxy.__file__).parent
 LAYERS = (
     ("errors", "config", "timers", "shared", "metrics", "log_writer", "access_log"),
     ("wire",),
-    ("stream", "headers", "upstream.server"),
+    ("resets", "stream", "headers", "upstream.server"),
     (
+        "upstream.http1",
         "upstream.keepalive",
         "upstream.ring",
-        "upstream.balancer",
-        "upstream.http1",
         "upstream.interleave",
+        "upstream.balancer",
         "upstream.connect",
         "upstream.resolve",
     ),
-    ("upstream.recovery", "upstream.pool", "upstream.probe", "upstream.health", "tunnel"),
-    ("exchange", "routing"),
-    ("downstream",),
-    ("listener", "tls", "admin"),
-    ("proxy", "control"),
-    ("run", "supervisor"),
-    ("demo_server", "demo_control", "demo_view", "demo", "version", "cli", "__main__"),
+    ("upstream.pool", "upstream.probe", "upstream.health", "upstream.recovery", "tunnel"),
+    ("attempt", "exchange", "routing"),
+    ("downstream.serving", "downstream"),
+    ("descriptors", "binding", "tls", "tls_gate", "listener", "admin"),
+    ("control", "proxy"),
+    ("version", "run", "supervisor"),
+    ("demo_server", "demo_control", "demo_view", "demo", "cli", "__main__"),
 )
 ORDER = [name for layer in LAYERS for name in layer]
 
 # The compiled modules with the loops that everything passes through.
 MAX_FILE, MAX_FUNCTION, MAX_HOT_FUNCTION = 400, 40, 70
 HOT = {
+    "attempt",
     "exchange",
     "headers",
     "stream",
     "timers",
     "tunnel",
+    "downstream.connection",
     "downstream.http1",
     "upstream.balancer",
     "upstream.http1",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from support.scripted import Handler, Scripted, mute, refusing, serving
 
+from support.scripted import Handler, Scripted, mute, refusing, serving
 from vsproxy.config.pools import HealthConfig
 from vsproxy.upstream.probe import MAX_BODY, Outcome, Probe
 from vsproxy.upstream.server import Server

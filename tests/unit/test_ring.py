@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.balancing import KEYS, balancer_of, make_servers, owners
 
+from support.balancing import KEYS, balancer_of, make_servers, owners
 from vsproxy.upstream.balancer import Ring, hash_key
 
 

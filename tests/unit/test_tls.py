@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+
 from support.answering import ANSWER, LOOPS, Answering, strict_runner
 from support.certificates import Certificates, make_certificates
-
 from vsproxy.config.model import ListenerConfig, TlsConfig
 from vsproxy.config.units import parse_bind
 from vsproxy.descriptors import Descriptors
@@ -300,25 +300,44 @@ def test_a_handshake_under_way_is_finished_after_stop(
 # Plain HTTP
 
 
-@pytest.mark.parametrize("body", [0, 1024 * 1024], ids=["a head", "a large upload"])
+@pytest.mark.parametrize("rest", [b"", b"x" * 1024 * 1024], ids=["a head", "a large upload"])
 def test_plain_http_is_told_what_is_wrong(
-    runner: asyncio.Runner, certificates: Certificates, body: int
+    runner: asyncio.Runner, certificates: Certificates, rest: bytes
 ) -> None:
+    """The client looks at the answer only after it has sent everything: a reset would have destroyed it."""
+
     async def scenario() -> None:
+        loop = asyncio.get_running_loop()
         async with listening(certificates.tls) as listener:
-            reader, writer = streams = await connect(listener)
-            head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % body
-            writer.write(head + b"x" * body)
-            await writer.drain()
-            answer = await reader.read()
+            client = socket.create_connection(("127.0.0.1", port_of(listener)))
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await readable(client)
+            await loop.sock_sendall(client, rest)
+            client.shutdown(socket.SHUT_WR)
+            answer = await read_all(client)
             assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
             assert b"\r\nConnection: close\r\n" in answer
             assert b"This port speaks HTTPS" in answer.partition(b"\r\n\r\n")[2]
-            await leave(streams)
-            assert listener.stats.plain_on_tls == 1
-            assert listener.stats.tls_failures == 0
+            assert (listener.stats.plain_on_tls, listener.stats.tls_failures) == (1, 0)
+            client.close()
 
     runner.run(scenario())
+
+
+async def readable(client: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(client.fileno(), arrived.set)
+    await arrived.wait()
+    loop.remove_reader(client.fileno())
+
+
+async def read_all(client: socket.socket) -> bytes:
+    received = b""
+    while data := await asyncio.get_running_loop().sock_recv(client, 65536):
+        received += data
+    return received
 
 
 # Contexts

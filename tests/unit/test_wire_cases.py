@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.wire import Outcome, cut_at, in_bytes, read
 
 CASES = json.loads((Path(__file__).parent.parent / "data" / "http_cases.json").read_text("utf-8"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.wire import cut_at, in_bytes, read, refusal, request
 
+from support.wire import cut_at, in_bytes, read, refusal, request
 from vsproxy.errors import BadMessage
 from vsproxy.wire.fields import KNOWN_NAMES
 from vsproxy.wire.http1 import RequestParser

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.wire import cut_at, in_bytes, read, refusal
 
+from support.wire import cut_at, in_bytes, read, refusal
 from vsproxy.wire.http1 import (
     BODY_CHUNKED,
     BODY_LENGTH,

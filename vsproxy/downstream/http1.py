@@ -8,136 +8,56 @@ pipeline are served one after the other; what came early waits in `pending` with
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
+from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
 from vsproxy.exchange import Exchange
-from vsproxy.headers import Forwarding, interim_lines, response_lines
-from vsproxy.stream import Downstream
-from vsproxy.timers import NEVER, Sweep
-from vsproxy.upstream.http1 import WRITE_HIGH, reset_on_close
+from vsproxy.headers import interim_lines, response_lines
+from vsproxy.timers import NEVER
 from vsproxy.wire.body import BodyReader
 from vsproxy.wire.http1 import RequestParser, request_body_mode
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 
-if TYPE_CHECKING:
-    from vsproxy.downstream.serving import ListenerSettings, Serving
-
 _NEVER = NEVER
-
-# What the connection waits for; says what a passed deadline means.
-IDLE, HEAD, BODY, RESPONSE, LINGER, TUNNEL = range(6)
-_IDLE, _HEAD, _BODY, _RESPONSE, _LINGER, _TUNNEL = IDLE, HEAD, BODY, RESPONSE, LINGER, TUNNEL
+_IDLE, _HEAD, _BODY, _RESPONSE, _LINGER = IDLE, HEAD, BODY, RESPONSE, LINGER
+_TUNNEL = TUNNEL
 
 #: After an early answer this much of a body is read and dropped to keep the connection.
 DRAIN_SIZE = 64 * 1024
 _DRAIN_SIZE = DRAIN_SIZE
-#: After an answer that ends the connection, what still comes is dropped for this long (s), so that a
-#: reset does not destroy the answer on its way.
-LINGER_TIME = 5.0
-_LINGER_TIME = LINGER_TIME
-#: How often (s) the kernel is asked about a client that we do not read from.
-WATCH_TIME = 0.5
-_WATCH_TIME = WATCH_TIME
-#: TCP_INFO's first byte when the connection is reset or gone.
-TCP_CLOSE = 7
 
 
-class DownstreamConnection(Downstream):
+class DownstreamConnection(ClientConnection):
     """See the module. `stats` counts for the listener, `settings` are its limits and timeouts."""
 
     __slots__ = (
         "body",
         "chunked",
-        "close_after",
         "discarding",
-        "end_of_stream",
-        "exchange",
-        "forwarding",
         "framed",
         "held",
-        "limit",
         "parser",
-        "pending",
-        "reading_body",
-        "reading_paused",
-        "requests",
         "running",
-        "serving",
-        "settings",
-        "stats",
-        "stopped",
-        "sweep",
-        "transport",
-        "unsent",
-        "wait",
-        "writing_paused",
     )
 
     def __init__(self, serving: Serving, settings: ListenerSettings, stats: Any) -> None:
-        super().__init__()
+        super().__init__(serving, settings, stats)
         # Per connection
-        self.serving = serving
-        self.settings = settings
-        self.stats = stats
-        self.sweep: Sweep = serving.sweep
-        self.transport: asyncio.Transport | None = None
         self.parser = RequestParser(
             settings.max_head, settings.max_fields, settings.max_target, settings.keep_underscores
         )
         self.body = BodyReader(400)
-        self.forwarding: Forwarding | None = None
-        self.requests = 0
-        self.wait = _HEAD
-        self.limit = _NEVER
-        self.pending = b""
         self.running = False
-        self.end_of_stream = False
-        self.stopped = False
-        self.reading_paused = False
-        self.writing_paused = False
-        self.unsent = 0
 
         # Per exchange
-        self.exchange: Exchange | None = None
-        self.reading_body = False
         self.discarding = False
-        self.close_after = False
         self.chunked = False
         self.framed = True
         self.held = b""
 
     # Protocol interface
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """asyncio: a client has connected."""
-        self.transport = transport
-        transport.set_write_buffer_limits(high=WRITE_HIGH)
-        settings = self.settings
-        peername = transport.get_extra_info("peername")
-        peer = peername[0] if isinstance(peername, tuple) else ""
-        self.forwarding = Forwarding(
-            peer.removeprefix("::ffff:"),
-            b"https" if settings.secure else b"http",
-            settings.networks,
-            settings.forwarded,
-            settings.via,
-        )
-        self.stats.opened()
-        self.serving.connected(self)
-        self.set_wait(_HEAD, settings.header_timeout)
-        self.sweep.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the client is gone."""
-        self.sweep.remove(self)
-        self.stopped = True
-        if self.exchange is not None:
-            self.exchange.on_client_gone()
-            self.exchange = None
-        self.stats.closed()
-        self.serving.disconnected(self)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes of requests."""
@@ -165,27 +85,11 @@ class DownstreamConnection(Downstream):
         self.set_wait(self.wait, self.limit - self.sweep.now)
         return True
 
-    def pause_writing(self) -> None:
-        """asyncio: the client does not read as fast as we write."""
-        self.writing_paused = True
-        self.unsent = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
-        self.set_wait(self.wait, self.settings.send_timeout)
-        if self.exchange is not None:
-            self.exchange.on_downstream_full(True)
-
-    def resume_writing(self) -> None:
-        """asyncio: there is room again."""
-        self.writing_paused = False
-        if self.exchange is not None:
-            if not self.reading_body:
-                self.set_wait(self.wait, _NEVER)
-            self.exchange.on_downstream_full(False)
-        elif self.wait != _LINGER and not self.stopped:
-            self.set_wait(_IDLE, self.settings.idle_timeout)
-            if self.pending:
-                self.advance(b"")
-
     # Reading
+
+    def is_head_begun(self) -> bool:
+        """Whether a part of a request's head is there."""
+        return self.parser.started
 
     def advance(self, data: bytes) -> None:
         """Take bytes as heads and bodies, as far as the exchange in progress lets us."""
@@ -359,7 +263,7 @@ class DownstreamConnection(Downstream):
             self.next_request()
 
     def abort(self) -> None:
-        """Break the response off: a missing end where there is framing, a reset where only the close ends it."""
+        """Break the response off: the end is missing, or a reset where only the close ends it."""
         self.exchange = None
         if self.transport is None or self.stopped:
             return
@@ -377,14 +281,6 @@ class DownstreamConnection(Downstream):
         self.chunked = False
         return held
 
-    def pause_reading(self) -> None:
-        """The server's side has no room: read no more of the body."""
-        self.hold_reading(True)
-
-    def resume_reading(self) -> None:
-        """There is room again."""
-        self.hold_reading(False)
-
     def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:
         """Send the 101 and give the transport away, with what the client sent after its head."""
         self.set_wait(_TUNNEL, _NEVER)
@@ -400,35 +296,6 @@ class DownstreamConnection(Downstream):
         self.connection_lost(None)
 
     # Timed interface
-
-    def on_deadline(self, now: float) -> None:
-        """A deadline has passed, or it is time to look after a client we do not read from."""
-        if self.exchange is not None and self.is_broken():
-            self.reset()
-            return
-        if now < self.limit:
-            self.deadline = min(self.limit, now + _WATCH_TIME)
-            return
-        if self.writing_paused:
-            unsent: int = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
-            if unsent != self.unsent:
-                self.unsent = unsent
-                self.set_wait(self.wait, self.settings.send_timeout)
-                return
-            self.reset()
-        elif self.wait == _HEAD and (self.parser.started or self.requests == 0):
-            if self.parser.started:
-                self.refuse(408, "header timeout")
-            else:
-                self.stop()
-        elif self.wait == _BODY and not self.reading_paused:
-            self.refuse(408, "body timeout")
-        elif self.wait == _BODY:
-            self.set_wait(_BODY, self.settings.body_timeout)
-        elif self.wait == _LINGER and self.stopped:
-            self.reset()
-        else:
-            self.stop()
 
     # Inside
 
@@ -461,61 +328,6 @@ class DownstreamConnection(Downstream):
         self.write(response_lines(head, False, False, 1, self.settings.via) + body)
         self.linger()
 
-    def linger(self) -> None:
-        """Close after the answer: our side ends at once, what still comes is dropped for a while."""
-        self.exchange = None
-        more = self.reading_body or len(self.pending) > 0 or self.wait == _HEAD or self.wait == _BODY
-        self.pending = b""
-        self.reading_body = False
-        transport = self.transport
-        if self.stopped or transport is None:
-            return
-        if self.end_of_stream or not more:
-            self.stop()
-        elif transport.can_write_eof():
-            self.set_wait(_LINGER, _LINGER_TIME)
-            transport.write_eof()
-        else:
-            # TLS cannot half-close: give the answer a moment to arrive.
-            self.set_wait(_LINGER, _LINGER_TIME / 5)
-        self.set_reading()
-
-    def stop(self) -> None:
-        """Close after what is buffered was written."""
-        self.stopped = True
-        self.set_wait(_LINGER, self.settings.send_timeout)
-        if self.transport is not None:
-            self.transport.close()
-
-    def reset(self) -> None:
-        """Cut the connection with a reset."""
-        self.stopped = True
-        if self.transport is not None:
-            reset_on_close(self.transport)
-            self.transport.abort()
-
-    def drain(self) -> None:
-        """The proxy is stopping: an idle connection closes now, a busy one after its response."""
-        self.close_after = True
-        if self.exchange is None and not self.parser.started and not self.reading_body and not self.stopped:
-            self.stop()
-
-    def give_notice(self) -> None:
-        """The time to finish is over: a tunnel's streams are closed, anything else is broken off."""
-        exchange = self.exchange
-        if exchange is not None and exchange.tunnel is not None:
-            exchange.tunnel.shut()
-        else:
-            self.cut()
-
-    def cut(self) -> None:
-        """Break off whatever there is, at once."""
-        exchange = self.exchange
-        if exchange is not None and exchange.tunnel is not None:
-            exchange.tunnel.cut()
-        else:
-            self.reset()
-
     def can_drain(self, request: RequestHead) -> bool:
         """Whether so little of the body is missing that reading it is cheaper than a new connection."""
         return (
@@ -523,51 +335,6 @@ class DownstreamConnection(Downstream):
             and request.content_length >= 0
             and self.body.remaining <= _DRAIN_SIZE
         )
-
-    def hold_reading(self, hold: bool) -> None:
-        """The exchange asks for (no) more of the body."""
-        transport = self.transport
-        if transport is None or self.stopped or hold == self.reading_paused:
-            return
-        self.reading_paused = hold
-        if transport.is_closing():
-            return
-        if hold:
-            transport.pause_reading()
-        else:
-            transport.resume_reading()
-        self.set_wait(self.wait, self.settings.body_timeout if self.reading_body else self.limit - self.sweep.now)
-
-    def set_reading(self) -> None:
-        """Read unless a pipelined request waits already. During a body, the exchange has the say."""
-        if self.exchange is None or not self.reading_body:
-            self.hold_reading(len(self.pending) > 0)
-
-    def set_wait(self, wait: int, seconds: float) -> None:
-        """Wait for `wait`, for at most `seconds`."""
-        self.wait = wait
-        self.limit = self.sweep.now + seconds
-        self.deadline = self.limit
-        if self.exchange is not None and (self.end_of_stream or self.reading_paused):
-            self.deadline = min(self.limit, self.sweep.now + _WATCH_TIME)
-
-    def is_broken(self) -> bool:
-        """Whether the kernel knows of a reset that the loop does not report, because we do not read."""
-        if not (self.end_of_stream or self.reading_paused):
-            return False
-        sock = self.transport.get_extra_info("socket")  # type: ignore[union-attr]
-        if sock is None or sock.family == socket.AF_UNIX:
-            return False
-        try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        except OSError:
-            return True
-        return bool(info[0] == TCP_CLOSE)
-
-    def write(self, data: bytes) -> None:
-        """Write, unless the connection is going down."""
-        if not self.stopped and not self.transport.is_closing():  # type: ignore[union-attr]
-            self.transport.write(data)  # type: ignore[union-attr]
 
 
 def without_port(host: bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from vsproxy.access_log import AccessLog, AccessRecord
 from vsproxy.config.model import ListenerConfig
@@ -15,13 +15,25 @@ from vsproxy.routing import Router
 from vsproxy.timers import Sweep
 from vsproxy.wire.message import field_value
 
-if TYPE_CHECKING:
-    from vsproxy.downstream.http1 import DownstreamConnection
-
 #: Names of dropped fields that are remembered, so that a client cannot fill the log.
 MAX_NAMES = 100
 
 logger = logging.getLogger("vsproxy.downstream")
+
+
+class Client(Protocol):
+    """A connection of a client, as the whole process sees it."""
+
+    exchange: Exchange | None
+
+    def drain(self) -> None:
+        """End after the exchange in progress."""
+
+    def give_notice(self) -> None:
+        """End now, a tunnel by closing its streams."""
+
+    def cut(self) -> None:
+        """End with a reset."""
 
 
 class ListenerSettings:
@@ -86,7 +98,7 @@ class Serving:
         self.sweep = sweep
         self.router = router
         self.access_log = access_log
-        self.connections: set[DownstreamConnection] = set()
+        self.connections: set[Client] = set()
         self.draining = False
         #: Set while no client is connected.
         self.vacant = asyncio.Event()
@@ -100,12 +112,12 @@ class Serving:
         self.request_count += 1
         return b"%s-%08x" % (self.request_prefix.encode(), self.request_count)
 
-    def connected(self, connection: DownstreamConnection) -> None:
+    def connected(self, connection: Client) -> None:
         """A client has come."""
         self.connections.add(connection)
         self.vacant.clear()
 
-    def disconnected(self, connection: DownstreamConnection) -> None:
+    def disconnected(self, connection: Client) -> None:
         """A client has gone."""
         self.connections.discard(connection)
         if not self.connections:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import struct
 
 from vsproxy.errors import BadMessage
+from vsproxy.resets import reset_on_close
 from vsproxy.stream import ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.upstream.server import Server
@@ -34,18 +33,6 @@ RESCUE_SIZE = 64 * 1024
 _RESCUE_SIZE = RESCUE_SIZE
 #: How much of an early answer is read back from the duplicate.
 RESCUE_LIMIT = 1 << 20
-
-
-def reset_on_close(transport: asyncio.Transport) -> None:
-    """Make `transport.abort()` send RST: without SO_LINGER both loops send FIN, which looks like an end."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        # The descriptor is closed already: nothing is left to reset.
-        return
 
 
 class UpstreamConnection(Upstream):

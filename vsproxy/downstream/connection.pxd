@@ -1,0 +1,50 @@
+from vsproxy.exchange cimport Exchange
+from vsproxy.headers cimport Forwarding
+from vsproxy.stream cimport Downstream
+from vsproxy.timers cimport Sweep
+import cython
+
+cdef double _NEVER
+cdef int _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER, _TUNNEL
+cdef double _LINGER_TIME
+cdef double _WATCH_TIME
+
+
+cdef class ClientConnection(Downstream):
+    cdef public bint close_after
+    cdef public bint end_of_stream
+    cdef public Exchange exchange
+    cdef public Forwarding forwarding
+    cdef public double limit
+    cdef public bytes pending
+    cdef public bint reading_body
+    cdef public bint reading_paused
+    cdef public Py_ssize_t requests
+    cdef public object serving
+    cdef public object settings
+    cdef public object stats
+    cdef public bint stopped
+    cdef public Sweep sweep
+    cdef public object transport
+    cdef public Py_ssize_t unsent
+    cdef public int wait
+    cdef public bint writing_paused
+
+    cpdef bint is_head_begun(self) except *
+    cpdef advance(self, bytes data)
+    cpdef refuse(self, int status, str reason)
+    cpdef connection_made(self, object transport)
+    cpdef connection_lost(self, object exc)
+    cpdef pause_writing(self)
+    cpdef resume_writing(self)
+    cpdef set_wait(self, int wait, double seconds)
+    cpdef bint is_broken(self) except *
+    cpdef hold_reading(self, bint hold)
+    cpdef set_reading(self)
+    cpdef write(self, bytes data)
+    cpdef linger(self)
+    cpdef stop(self)
+    cpdef reset(self)
+    cpdef drain(self)
+    cpdef give_notice(self)
+    cpdef cut(self)
