@@ -26,6 +26,7 @@ MAX_QUEUED_BYTES = 8 * 1024 * 1024
 CLOSE_TIMEOUT = 1.0
 STDOUT = "-"
 _STDOUT_DESCRIPTOR = 1
+_STUCK_TIMEOUT = 0.5
 
 _logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class LogWriter:
             self._queue.clear()
             return
         # A write to a dead disk may never return; the thread is a daemon and is left behind then.
-        self._thread.join(timeout + FLUSH_INTERVAL)
+        self._thread.join(timeout + _STUCK_TIMEOUT)
 
     def _run(self) -> None:
         while not self._closing:

@@ -8,7 +8,6 @@ and come back. Each `Metrics` has a registry of its own: two proxies in one proc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
@@ -20,8 +19,6 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
-
-from vsproxy import timers
 
 FAILURE_KINDS = ("connect", "timeout", "reset", "bad_response")
 MAX_REASONS = 64
@@ -135,12 +132,16 @@ class MetricsSource(Protocol):
 
 
 class Metrics:
-    """The metrics of one proxy. `registry` is open for an embedder's own collectors."""
+    """The metrics of one proxy. `registry` is open for an embedder's own collectors.
 
-    def __init__(self, source: MetricsSource) -> None:
+    `version` and `compiled` (whether the hot modules are) become `vsproxy_build_info`.
+    """
+
+    def __init__(self, source: MetricsSource, version: str, compiled: bool) -> None:
+        build = {"version": version, "compiled": str(compiled).lower()}
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(LiveCollector(source))
+        self.registry.register(LiveCollector(source, build))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text of a scrape and its content type: OpenMetrics if `accept` (the field's value) names it.
@@ -156,8 +157,9 @@ class Metrics:
 class LiveCollector(Collector):
     """Yields every metric of a source. Registers without a first collection: the source may not be ready."""
 
-    def __init__(self, source: MetricsSource) -> None:
+    def __init__(self, source: MetricsSource, build: dict[str, str]) -> None:
         self._source = source
+        self._build = build
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, which keeps `register` from calling `collect`."""
@@ -171,7 +173,7 @@ class LiveCollector(Collector):
         yield from pool_metrics(pools)
         yield from listener_metrics(self._source.listeners)
         yield from access_log_metrics(self._source.access_log)
-        yield build_info()
+        yield InfoMetricFamily("vsproxy_build", "What is running.", value=self._build)
 
 
 def servers_by_label(pools: Mapping[str, PoolSource]) -> dict[tuple[str, str, str], list[ServerSource]]:
@@ -293,18 +295,6 @@ def access_log_metrics(log: AccessLogSource | None) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "vsproxy_access_log_lost_lines", "Lines that could not be written.", value=log.lost if log else 0
-    )
-
-
-def build_info() -> Metric:
-    """`vsproxy_build_info`: the version ("source": not installed), and whether hot modules are compiled."""
-    compiled = "false" if timers.__file__.endswith(".py") else "true"
-    try:
-        installed = version("vsproxy")
-    except PackageNotFoundError:
-        installed = "source"
-    return InfoMetricFamily(
-        "vsproxy_build", "What is running.", value={"version": installed, "compiled": compiled}
     )
 
 

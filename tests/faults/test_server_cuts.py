@@ -18,12 +18,14 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
 
-async def cut_answer(stage: Stage, data: bytes, how: str, seen: bytes, version: str = "1.1") -> Response:
+async def cut_answer(
+    stage: Stage, data: bytes, how: str, seen: bytes, version: str = "1.1", more: bytes = b""
+) -> Response:
     """GET from a server that ends as `how` says once the client has the head and `seen`."""
     server = Interrupted(data, how)
     await stage.proxy(await stage.server(server), pool={"retry": {"tries": 1}})
     client = await stage.connect()
-    await client.send(request_bytes(version=version))
+    await client.send(request_bytes(version=version).replace(b"\r\n\r\n", b"\r\n" + more + b"\r\n"))
     response = await read_response_head(client)
     while seen not in client.buffer:
         await client.fill()
@@ -83,7 +85,7 @@ async def test_reset_of_a_body_ended_by_close_with_an_http10_client(stage: Stage
 
 
 async def test_close_of_a_body_ended_by_close_is_its_end(stage: Stage) -> None:
-    response = await cut_answer(stage, CLOSE + b"hello", "close", b"hello")
+    response = await cut_answer(stage, CLOSE + b"hello", "close", b"hello", more=b"Connection: close\r\n")
     assert (response.body, response.complete) == (b"hello", True)
 
 
@@ -92,8 +94,22 @@ async def test_cut_chunked_body_with_an_http10_client(stage: Stage) -> None:
     assert (response.complete, response.closed) == (False, "reset")
 
 
-async def test_garbage_instead_of_a_chunk_aborts(stage: Stage) -> None:
-    response = await cut_answer(stage, CHUNKED + b"5\r\nhello\r\nzz\r\n", "stay", b"hello")
+async def test_garbage_in_the_first_bytes_of_a_body_is_502(stage: Stage) -> None:
+    server = await stage.server(sends(CHUNKED + b"5\r\nhello\r\nzz\r\n"))
+    await stage.proxy(server, pool={"retry": {"tries": 1}})
+    assert (await stage.get()).status == 502
+
+
+async def test_garbage_after_a_part_of_the_body_aborts(stage: Stage) -> None:
+    server = Interrupted(CHUNKED + b"5\r\nhello\r\n", "stay", then=b"zz\r\n")
+    await stage.proxy(await stage.server(server), pool={"retry": {"tries": 1}})
+    client = await stage.connect()
+    await client.send(request_bytes())
+    response = await read_response_head(client)
+    while b"hello" not in client.buffer:
+        await client.fill()
+    server.cut()
+    await read_body(client, response, until_close=True)
     assert (response.body, response.complete) == (b"hello", False)
 
 

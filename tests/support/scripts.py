@@ -39,14 +39,17 @@ async def reset_at_once(peer: Conversation) -> None:
 class Interrupted:
     """A script that sends `data` and ends as `how` says only when the test calls `cut`."""
 
-    def __init__(self, data: bytes, how: str) -> None:
+    def __init__(self, data: bytes, how: str, then: bytes = b"") -> None:
         self.data = data
         self.how = how
+        self.then = then
         self._now = asyncio.Event()
 
     async def __call__(self, peer: Conversation, request: Request) -> None:
         await peer.send(self.data)
         await self._now.wait()
+        if self.then:
+            await peer.send(self.then)
         end(peer, self.how)
 
     def cut(self) -> None:

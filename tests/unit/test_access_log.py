@@ -1,0 +1,389 @@
+"""The access log: what a line says, and that nothing a client or a disk does can hurt loop or file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vsproxy import log_writer
+from vsproxy.access_log import AccessLog, AccessRecord, CombinedLines, JsonLines
+from vsproxy.log_writer import MAX_QUEUED_BYTES, LogOutput, LogWriter
+
+JSON_KEYS = [
+    "time", "client", "method", "host", "path", "proto", "status", "bytes_in", "bytes_out", "queue_ms",
+    "connect_ms", "first_byte_ms", "total_ms", "pool", "server", "tries", "request_id", "outcome", "listener",
+    "tls", "referer", "user_agent",
+]  # fmt: skip
+COMBINED = re.compile(
+    r'(?P<client>\S+) - - \[(?P<time>[^\]]+)\] "(?P<request>[^"]*)" (?P<status>\d+) (?P<bytes>\d+)'
+    r' "(?P<referer>[^"]*)" "(?P<agent>[^"]*)"\n'
+)
+
+
+def record(**changes: object) -> AccessRecord:
+    fields: dict[str, object] = {
+        "time": 1700000000.25, "client": "203.0.113.7", "listener": "0.0.0.0:443", "method": b"GET",
+        "host": b"storage.example.com", "target": b"/api/files?dir=%2Fhome", "minor": 1, "status": 200,
+        "bytes_in": 12, "bytes_out": 34567, "queue": -1.0, "connect": 0.0015, "first_byte": 0.0125,
+        "total": 2.5, "pool": "vaultstadio", "server": "10.0.0.1:8080", "tries": 2, "request_id": b"c0ffee",
+        "outcome": "ok", "referer": b"https://storage.example.com/", "user_agent": b"curl/8.5", "tls": True,
+    }  # fmt: skip
+    return AccessRecord(**(fields | changes))  # type: ignore[arg-type]
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Wait for something the writer thread does; it tells nobody, so it is looked at."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        threading.Event().wait(0.002)
+
+
+# What a line says
+
+
+def test_json_has_every_key_in_its_order() -> None:
+    line = JsonLines().line(record())
+    values = json.loads(line)
+    assert list(values) == JSON_KEYS
+    assert values == {
+        "time": "2023-11-14T22:13:20.250Z", "client": "203.0.113.7", "method": "GET",
+        "host": "storage.example.com", "path": "/api/files?dir=%2Fhome", "proto": "HTTP/1.1", "status": 200,
+        "bytes_in": 12, "bytes_out": 34567, "queue_ms": None, "connect_ms": 1.5, "first_byte_ms": 12.5,
+        "total_ms": 2500.0, "pool": "vaultstadio", "server": "10.0.0.1:8080", "tries": 2,
+        "request_id": "c0ffee", "outcome": "ok", "listener": "0.0.0.0:443", "tls": True,
+        "referer": "https://storage.example.com/", "user_agent": "curl/8.5",
+    }  # fmt: skip
+
+
+def test_the_docstring_names_the_keys_in_their_order() -> None:
+    from vsproxy import access_log
+
+    text = (access_log.__doc__ or "").partition("Combined:")[0]
+    assert [word for word in re.findall(r"`(\w+)`", text) if word in JSON_KEYS] == JSON_KEYS
+
+
+@pytest.mark.parametrize("lines", [JsonLines(), CombinedLines()])
+def test_the_cached_second_follows_the_record(lines: JsonLines | CombinedLines) -> None:
+    first = lines.line(record(time=1700000000.999))
+    other = lines.line(record(time=1700000061.0))
+    assert first == lines.line(record(time=1700000000.999))
+    assert "13:20" in first
+    assert "14:21" in other
+
+
+def test_combined_is_what_log_readers_expect() -> None:
+    assert CombinedLines().line(record()) == (
+        '203.0.113.7 - - [14/Nov/2023:22:13:20 +0000] "GET /api/files?dir=%2Fhome HTTP/1.1" 200 34567'
+        ' "https://storage.example.com/" "curl/8.5"\n'
+    )
+
+
+def test_what_could_not_be_read_is_a_dash_in_combined_and_empty_in_json() -> None:
+    broken = record(client="", method=b"", target=b"", referer=b"", user_agent=b"", status=400, bytes_out=0)
+    assert CombinedLines().line(broken) == '- - - [14/Nov/2023:22:13:20 +0000] "-" 400 0 "-" "-"\n'
+    values = json.loads(JsonLines().line(broken))
+    assert (values["method"], values["path"], values["proto"], values["client"]) == ("", "", "", "")
+
+
+# Nothing can be injected
+
+client_bytes = st.fixed_dictionaries(
+    {
+        name: st.binary(max_size=40)
+        for name in ("method", "host", "target", "request_id", "referer", "user_agent")
+    }
+)
+names = st.fixed_dictionaries(
+    {name: st.text(max_size=20) for name in ("client", "pool", "server", "outcome", "listener")}
+)
+
+
+@given(sent=client_bytes, known=names)
+def test_json_gives_back_any_bytes_on_one_line(sent: dict[str, bytes], known: dict[str, str]) -> None:
+    line = JsonLines().line(record(**sent, **known))
+    assert line.isascii()
+    assert line.endswith("}\n")
+    assert len(line.splitlines()) == 1
+    values = json.loads(line)
+    assert list(values) == JSON_KEYS
+    values["target"] = values["path"]
+    assert {name: values[name].encode("latin-1") for name in sent} == sent
+    assert {name: values[name] for name in known} == known
+
+
+@given(sent=client_bytes, client=st.text(st.characters(), max_size=20))
+def test_combined_has_its_shape_for_any_bytes(sent: dict[str, bytes], client: str) -> None:
+    line = CombinedLines().line(record(**sent, client=client))
+    match = COMBINED.fullmatch(line)
+    assert match is not None
+    assert line[:-1].isprintable()
+    assert unescape(match["agent"]) == (sent["user_agent"] or b"-")
+    assert unescape(match["referer"]) == (sent["referer"] or b"-")
+
+
+def unescape(text: str) -> bytes:
+    return re.sub(r"\\x([0-9A-F]{2})", lambda hit: chr(int(hit[1], 16)), text).encode("latin-1")
+
+
+def test_a_forged_line_stays_inside_its_field() -> None:
+    agent = b'x"\r\n203.0.113.9 - - [now] "GET /admin HTTP/1.1" 200 0 "-" "\\'
+    assert r'"x\x22\x0D\x0A203.0.113.9 - - [now] \x22GET' in CombinedLines().line(record(user_agent=agent))
+    assert json.loads(JsonLines().line(record(user_agent=agent)))["user_agent"] == agent.decode()
+
+
+# Where the lines go
+
+
+@pytest.mark.parametrize("format", ["json", "combined"])
+def test_lines_arrive_without_being_asked_for(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(format, str(path))  # type: ignore[arg-type]
+    log.start()
+    for status in range(200, 210):
+        log.log(record(status=status))
+    eventually(lambda: path.read_text().count("\n") == 10)
+    log.close()
+    assert (log.written, log.lost) == (10, 0)
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("old\n")
+    write_lines(LogWriter(str(path)), ["new\n"])
+    assert path.read_text() == "old\nnew\n"
+
+
+def test_a_dash_is_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    log = AccessLog("json", "-")
+    log.start()
+    log.log(record(status=418))
+    log.reopen()
+    log.log(record(status=419))
+    log.close()
+    assert [json.loads(line)["status"] for line in capfd.readouterr().out.splitlines()] == [418, 419]
+    os.fstat(1)
+
+
+def test_off_opens_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    threads = threading.active_count()
+    log = AccessLog("off", str(path))
+    log.start()
+    log.log(record())
+    log.reopen()
+    assert threading.active_count() == threads
+    log.close()
+    assert not path.exists()
+    assert (log.written, log.lost) == (0, 0)
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="xml"):
+        AccessLog("xml", "-")  # type: ignore[arg-type]
+
+
+def test_a_path_that_cannot_be_opened_fails_at_start(tmp_path: Path) -> None:
+    log = AccessLog("json", str(tmp_path / "missing" / "access.log"))
+    with pytest.raises(FileNotFoundError):
+        log.start()
+    log.log(record())
+    log.close()
+    assert (log.written, log.lost) == (0, 1)
+
+
+# Nothing blocks, nothing is raised, everything is counted
+
+
+def test_a_full_disk_loses_lines_and_counts_them() -> None:
+    log = AccessLog("json", "/dev/full")
+    log.start()
+    for _ in range(500):
+        log.log(record())
+    log.close()
+    assert (log.written, log.lost) == (0, 500)
+
+
+def test_a_broken_pipe_loses_lines_and_counts_them(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog("json", str(fifo))
+    log.start()
+    log.log(record())
+    eventually(lambda: log.written == 1)
+    os.close(reader)
+    log.log(record())
+    eventually(lambda: log.lost == 1)
+    log.close()
+    assert (log.written, log.lost) == (1, 1)
+
+
+def test_a_fifo_that_nobody_reads_never_blocks(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = LogWriter(str(fifo))
+    writer.start()
+    line = "x" * 999 + "\n"
+    count = MAX_QUEUED_BYTES // 1000 + 1000
+    slowest = 0.0
+    for _ in range(count):
+        begun = time.thread_time()
+        writer.put(line)
+        slowest = max(slowest, time.thread_time() - begun)
+    assert slowest < 0.1
+    assert writer.lost > 0
+    begun = time.monotonic()
+    writer.close(timeout=0.2)
+    assert time.monotonic() - begun < 2.0
+    # What fits into the pipe counts as written, all else as lost.
+    assert writer.written + writer.lost == count
+    assert writer.written <= 1024
+
+
+def test_a_reader_that_comes_late_gets_whole_lines(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = LogWriter(str(fifo))
+    writer.start()
+    sent = [f"{number:06d} {'x' * (number % 700)}\n" for number in range(3000)]
+    for line in sent:
+        writer.put(line)
+    received: list[bytes] = []
+    reader = os.open(fifo, os.O_RDONLY)
+    size = sum(map(len, sent))
+
+    def drain() -> None:
+        while sum(map(len, received)) < size:
+            received.append(os.read(reader, 65536))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    writer.close(timeout=10)
+    thread.join(10)
+    os.close(reader)
+    assert b"".join(received).decode() == "".join(sent)
+    assert (writer.written, writer.lost) == (3000, 0)
+
+
+def test_lines_after_close_are_lost_and_counted(tmp_path: Path) -> None:
+    log = AccessLog("json", str(tmp_path / "access.log"))
+    log.start()
+    log.close()
+    log.log(record())
+    log.close()
+    assert (log.written, log.lost) == (0, 1)
+
+
+class StubbornOutput(LogOutput):
+    """A disk on which only `room` bytes are free."""
+
+    room = 0
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = super().write(data[: self.room])
+        self.room -= count
+        return count
+
+
+@pytest.mark.parametrize("finished_by", ["line", "close"])
+def test_a_line_that_a_full_disk_cut_is_finished_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_by: str
+) -> None:
+    monkeypatch.setattr(log_writer, "LogOutput", StubbornOutput)
+    path = tmp_path / "access.log"
+    writer = LogWriter(str(path))
+    writer.start()
+    output = writer._current_output()
+    assert isinstance(output, StubbornOutput)
+    output.room = 14
+    for line in ("first\n", "the second\n", "third\n"):
+        writer.put(line)
+    eventually(lambda: writer.lost == 1)
+    assert path.read_text() == "first\nthe seco"
+    output.room = 1000
+    if finished_by == "line":
+        writer.put("fourth\n")
+    writer.close()
+    assert path.read_text() == "first\nthe second\n" + ("fourth\n" if finished_by == "line" else "")
+    assert (writer.written, writer.lost) == (3 if finished_by == "line" else 2, 1)
+
+
+def test_a_cut_line_does_not_go_on_in_the_next_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "LogOutput", StubbornOutput)
+    path = tmp_path / "access.log"
+    writer = LogWriter(str(path))
+    writer.start()
+    output = writer._current_output()
+    assert isinstance(output, StubbornOutput)
+    output.room = 3
+    writer.put("first\n")
+    writer.put("second\n")
+    eventually(lambda: writer.lost == 1)
+    path.rename(tmp_path / "access.log.1")
+    monkeypatch.setattr(log_writer, "LogOutput", LogOutput)
+    writer.reopen()
+    eventually(path.exists)
+    writer.put("third\n")
+    writer.close()
+    assert (tmp_path / "access.log.1").read_text() == "fir"
+    assert path.read_text() == "third\n"
+    assert (writer.written, writer.lost) == (1, 2)
+
+
+# Rotation
+
+
+def test_rotation_under_load_loses_and_tears_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog("json", str(path))
+    log.start()
+    count = 0
+    for rotation in range(5):
+        for _ in range(2000):
+            log.log(record(bytes_out=count))
+            count += 1
+        path.rename(tmp_path / f"access.log.{rotation}")
+        log.reopen()
+        while not path.exists():
+            log.log(record(bytes_out=count))
+            count += 1
+    log.close()
+    files = [*(tmp_path / f"access.log.{rotation}" for rotation in range(5)), path]
+    numbers = [json.loads(line)["bytes_out"] for file in files for line in file.read_text().splitlines()]
+    assert numbers == list(range(count))
+    assert (log.written, log.lost) == (count, 0)
+
+
+def test_when_the_path_cannot_be_reopened_the_old_file_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    writer = LogWriter(str(folder / "access.log"))
+    writer.start()
+    folder.rename(tmp_path / "moved")
+    writer.reopen()
+    eventually(lambda: "cannot be reopened" in caplog.text)
+    write_lines(writer, ["still here\n"], start=False)
+    assert (tmp_path / "moved" / "access.log").read_text() == "still here\n"
+
+
+def write_lines(writer: LogWriter, lines: list[str], start: bool = True) -> None:
+    if start:
+        writer.start()
+    for line in lines:
+        writer.put(line)
+    writer.close()
