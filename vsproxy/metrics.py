@@ -8,6 +8,7 @@ and come back. Each `Metrics` has a registry of its own: two proxies in one proc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
@@ -19,6 +20,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+
+from vsproxy import timers
 
 FAILURE_KINDS = ("connect", "timeout", "reset", "bad_response")
 MAX_REASONS = 64
@@ -132,16 +135,12 @@ class MetricsSource(Protocol):
 
 
 class Metrics:
-    """The metrics of one proxy. `registry` is open for an embedder's own collectors.
+    """The metrics of one proxy. `registry` is open for an embedder's own collectors."""
 
-    `version` and `compiled` (whether the hot modules are) become `vsproxy_build_info`.
-    """
-
-    def __init__(self, source: MetricsSource, version: str, compiled: bool) -> None:
-        build = {"version": version, "compiled": str(compiled).lower()}
+    def __init__(self, source: MetricsSource) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(LiveCollector(source, build))
+        self.registry.register(LiveCollector(source))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The text of a scrape and its content type: OpenMetrics if `accept` (the field's value) names it.
@@ -157,9 +156,9 @@ class Metrics:
 class LiveCollector(Collector):
     """Yields every metric of a source. Registers without a first collection: the source may not be ready."""
 
-    def __init__(self, source: MetricsSource, build: dict[str, str]) -> None:
+    def __init__(self, source: MetricsSource) -> None:
         self._source = source
-        self._build = build
+        self._build = build_labels()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, which keeps `register` from calling `collect`."""
@@ -296,6 +295,15 @@ def access_log_metrics(log: AccessLogSource | None) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "vsproxy_access_log_lost_lines", "Lines that could not be written.", value=log.lost if log else 0
     )
+
+
+def build_labels() -> dict[str, str]:
+    """The version ("source": run from a tree that is not installed), and whether hot modules are compiled."""
+    try:
+        installed = version("vsproxy")
+    except PackageNotFoundError:
+        installed = "source"
+    return {"version": installed, "compiled": "false" if timers.__file__.endswith(".py") else "true"}
 
 
 def responses_by_class(server: ServerSource) -> dict[str, int]:

@@ -14,6 +14,7 @@ cdef class ClientConnection(Downstream):
     cdef public bint close_after
     cdef public bint end_of_stream
     cdef public Exchange exchange
+    cdef public bint expects_more
     cdef public Forwarding forwarding
     cdef public double limit
     cdef public bytes pending

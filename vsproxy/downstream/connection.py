@@ -45,6 +45,7 @@ class ClientConnection(Downstream):
         "close_after",
         "end_of_stream",
         "exchange",
+        "expects_more",
         "forwarding",
         "limit",
         "pending",
@@ -72,6 +73,7 @@ class ClientConnection(Downstream):
         self.forwarding: Forwarding | None = None
         self.exchange: Exchange | None = None
         self.requests = 0
+        self.expects_more = False
         self.wait = _HEAD
         self.limit = _NEVER
         self.pending = b""
@@ -240,7 +242,13 @@ class ClientConnection(Downstream):
     def linger(self) -> None:
         """Close after the answer: our side ends at once, what still comes is dropped for a while."""
         self.exchange = None
-        more = self.reading_body or len(self.pending) > 0 or self.wait == _HEAD or self.wait == _BODY
+        more = (
+            self.expects_more
+            or self.reading_body
+            or len(self.pending) > 0
+            or self.wait == _HEAD
+            or self.wait == _BODY
+        )
         self.pending = b""
         self.reading_body = False
         transport = self.transport

@@ -172,6 +172,8 @@ class DownstreamConnection(ClientConnection):
             or self.end_of_stream
             or serving.draining
         )
+        # Who asked for another protocol may have begun to speak it: nothing after this head is a request.
+        self.expects_more = head.upgrade_requested
         self.body.start(mode, head.content_length)
         self.reading_body = not self.body.done
         self.discarding = False
