@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from vsproxy import Config, Proxy
 
 CASES: list[dict[str, Any]] = [

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsproxy import log_writer
+from vsproxy import access_log, log_writer
 from vsproxy.access_log import AccessLog, AccessRecord, CombinedLines, JsonLines
 from vsproxy.log_writer import MAX_QUEUED_BYTES, LogOutput, LogWriter
 
@@ -67,8 +67,6 @@ def test_json_has_every_key_in_its_order() -> None:
 
 
 def test_the_docstring_names_the_keys_in_their_order() -> None:
-    from vsproxy import access_log
-
     text = (access_log.__doc__ or "").partition("Combined:")[0]
     assert [word for word in re.findall(r"`(\w+)`", text) if word in JSON_KEYS] == JSON_KEYS
 
@@ -236,12 +234,10 @@ def test_a_fifo_that_nobody_reads_never_blocks(tmp_path: Path) -> None:
     writer.start()
     line = "x" * 999 + "\n"
     count = MAX_QUEUED_BYTES // 1000 + 1000
-    slowest = 0.0
+    begun = time.monotonic()
     for _ in range(count):
-        begun = time.thread_time()
         writer.put(line)
-        slowest = max(slowest, time.thread_time() - begun)
-    assert slowest < 0.1
+    assert time.monotonic() - begun < 5.0
     assert writer.lost > 0
     begun = time.monotonic()
     writer.close(timeout=0.2)

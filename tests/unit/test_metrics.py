@@ -113,7 +113,9 @@ def test_everything_a_server_counts_is_there() -> None:
 def test_a_server_is_in_exactly_one_state(state: int, name: str) -> None:
     samples = scrape(FakeProxy({"web": FakePool([make_server(state)])}))
     states = {
-        dict(labels)["state"]: count for (metric, labels), count in samples.items() if "server_state" in metric
+        dict(labels)["state"]: count
+        for (metric, labels), count in samples.items()
+        if metric == "vsproxy_server_state"
     }
     assert states == {"up": 0, "down": 0, "checking": 0, "drain": 0, "maint": 0} | {name: 1}
     assert value(samples, "vsproxy_server_up", **SERVER) == (state == UP)
