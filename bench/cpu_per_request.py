@@ -119,8 +119,8 @@ def main() -> None:
     if args.json:
         print(json.dumps(results))
         return
-    version = subprocess.run([args.python, "-P", "-m", "vsproxy", "--version"], capture_output=True, text=True, check=True)
-    print(version.stdout.strip())
+    command = [args.python, "-P", "-m", "vsproxy", "--version"]
+    print(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
     ratios = [ours / theirs for ours, theirs in zip(results["vsproxy"], results["nginx"], strict=True)]
     for name, figures in results.items():
         print(f"{name:8} {sorted(figures)[len(figures) // 2]:6.2f} us CPU per request (median of {len(figures)})")

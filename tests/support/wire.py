@@ -69,10 +69,7 @@ class Reading:
     def begin(self, head: RequestHead | ResponseHead) -> None:
         self.outcome.heads.append(attributes(head))
         self.payload = b""
-        if isinstance(head, RequestHead):
-            mode = request_body_mode(head)
-        else:
-            mode = response_body_mode(head, self.method)
+        mode = request_body_mode(head) if isinstance(head, RequestHead) else response_body_mode(head, self.method)
         self.reader.start(mode, max(head.content_length, 0))
 
     def finish_if_done(self) -> None:
