@@ -68,7 +68,8 @@ async def test_every_server_closes_on_the_second_request_at_full_speed(
     proxy = await stage.proxy(*servers)
     tally = await Load(stage.address, clients=16, requests=60, method=method).run()
     assert tally.faultless, (tally.statuses, tally.errors[:3])
-    assert not repeated(*servers)
+    if method == "POST":
+        assert not repeated(*servers)
     assert {server.state_name for server in proxy.pools["main"].servers} == {"up"}
 
 

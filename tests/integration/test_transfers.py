@@ -104,15 +104,17 @@ def upload(address: str, size: int) -> str:
 
 
 @pytest.mark.parametrize("move", [download, upload])
-    growth_of = f"peak {proxy.peak_rss() >> 20} MiB, growth {growth >> 10} KiB"
-    print(f"{name} of {SIZE >> 20} MiB: {growth_of}")
+async def test_two_gib_arrive_whole_in_bounded_memory(
+    stage: Stage, proxy: ProxyProcess, move: Callable[[str, int], str]
+) -> None:
     await asyncio.to_thread(move, stage.address, len(BLOCK))
     before = proxy.rss()
     got = await asyncio.to_thread(move, stage.address, SIZE)
     assert got == await asyncio.to_thread(digest_of, SIZE)
     growth = proxy.peak_rss() - before
     name = "download" if move is download else "upload"
-    print(f"{name} of {SIZE >> 20} MiB: peak {proxy.peak_rss() >> 20} MiB, growth {growth >> 10} KiB")
+    peak = proxy.peak_rss() >> 20
+    print(f"{name} of {SIZE >> 20} MiB: peak {peak} MiB, growth {growth >> 10} KiB")
     assert growth < MAX_GROWTH
 
 
