@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import uvloop
@@ -27,9 +28,10 @@ from vsproxy.proxy import Proxy
 POOL = "demo"
 _PORTS_TRIED = 100
 _REFRESH = 0.25
-_CLIENTS = 4
-_PAUSE = 0.2
-_SLOW_TARGET = "/slow?seconds=1"
+# Enough clients, and answers slow enough, that each server always has something active.
+_CLIENTS = 12
+_SLOWEST_ANSWER = 0.3
+_LONGEST_PAUSE = 0.2
 
 
 def run_demo(port: int = 8080, duration: float | None = None, plain: bool = False) -> int:
@@ -84,19 +86,28 @@ def make_config(servers: list[ServerProcess], port: int, access_path: str) -> Co
 
 def what_to_try(proxy: str, admin: str | None, control: str) -> str:
     """The commands to print, for the bound addresses."""
-    return f"""\
-vsproxy serves http://{proxy} from three servers; server-3 is the backup. Try, in another terminal:
+    commands = (
+        (f"curl http://{proxy}/", "who answers, and what it saw"),
+        (f"curl 'http://{proxy}/slow?seconds=5'", "an exchange that stays active"),
+        (f"head -c 1G /dev/zero | curl -T - http://{proxy}/upload", "an upload, streamed"),
+        (f"{_python()} -m websockets ws://{proxy}/api/ws", "a WebSocket that echoes"),
+        (f"curl -X POST http://{control}/demo/kill/server-1", "SIGKILL; no client sees an error"),
+        (f"curl -X POST http://{control}/demo/revive/server-1", "back after two good checks"),
+        (f"curl http://{admin}/api/pools", "states and counters; also /metrics"),
+    )
+    width = max(len(command) for command, _ in commands)
+    listed = "\n".join(f"  {command:{width}}  {what}" for command, what in commands)
+    return (
+        f"vsproxy serves http://{proxy} from three servers; server-3 is the backup. Try, in another terminal:\n\n"
+        f"{listed}\n\n"
+        "Kill server-1 and server-2, and the backup takes over. Ctrl-C ends the demo.\n"
+    )
 
-  curl http://{proxy}/                                  who answers, and what it saw
-  curl 'http://{proxy}/slow?seconds=5'                  an exchange that stays active
-  head -c 100000000 /dev/zero | curl -T - http://{proxy}/upload
-  {sys.executable} -m websockets ws://{proxy}/api/ws    a WebSocket that echoes
-  curl -X POST http://{control}/demo/kill/server-1      SIGKILL; no client sees an error
-  curl -X POST http://{control}/demo/revive/server-1    back after two good checks
-  curl http://{admin}/api/pools                         states and counters; also /metrics
 
-Kill server-1 and server-2, and the backup takes over. Ctrl-C ends it.
-"""
+def _python() -> str:
+    """This interpreter, as it is written from the current folder."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 class Load:
@@ -109,9 +120,8 @@ class Load:
         self.failed = 0
 
     def start(self) -> None:
-        """Start the clients; one of them asks for slow answers, so that something is active."""
-        targets = ["/"] * _CLIENTS + [_SLOW_TARGET]
-        self._tasks = [asyncio.ensure_future(self._client(target)) for target in targets]
+        """Start the clients."""
+        self._tasks = [asyncio.ensure_future(self._client()) for _ in range(_CLIENTS)]
 
     async def close(self) -> None:
         """Stop all clients."""
@@ -119,11 +129,12 @@ class Load:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _client(self, target: str) -> None:
+    async def _client(self) -> None:
+        chance = random.Random()  # noqa: S311 - no secret
         async with aiohttp.ClientSession(self._base) as session:
             while True:
-                await self._ask(session, target)
-                await asyncio.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
+                await self._ask(session, f"/slow?seconds={chance.uniform(0, _SLOWEST_ANSWER):.3f}")
+                await asyncio.sleep(chance.uniform(0, _LONGEST_PAUSE))
 
     async def _ask(self, session: aiohttp.ClientSession, target: str) -> None:
         try:
@@ -139,7 +150,7 @@ class Load:
 
 
 class _EventLog(logging.Handler):
-    """Messages of the proxy, to the view."""
+    """Messages of the proxy, to `show`."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         super().__init__(logging.INFO)
@@ -150,7 +161,7 @@ class _EventLog(logging.Handler):
 
 
 class _AccessReader(asyncio.Protocol):
-    """The access log's lines, to the view."""
+    """The access log's lines, to `show`."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
@@ -182,7 +193,7 @@ class _Demo:
             loop.add_signal_handler(number, self._stop.set)
         folder = tempfile.mkdtemp(prefix="vsproxy-demo-")
         logger = logging.getLogger("vsproxy")
-        events = _EventLog(self._view.log)
+        events = _EventLog(lambda line: self._view.log(self._with_names(line)))
         logger.addHandler(events)
         logger.setLevel(logging.INFO)
         try:
@@ -201,7 +212,7 @@ class _Demo:
         os.mkfifo(access_path)
         source = os.fdopen(os.open(access_path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(lambda: _AccessReader(self._view.access), source)
+        transport, _ = await loop.connect_read_pipe(lambda: _AccessReader(self._on_access), source)
         try:
             async with Proxy(make_config(self._servers, port, access_path)) as proxy:
                 if duration is not None:
@@ -229,6 +240,16 @@ class _Demo:
             await load.close()
             await control.close()
             self._console.out(f"{load.answered} requests answered, {load.failed} failed.", highlight=False)
+
+    def _on_access(self, line: str) -> None:
+        self._view.access(self._with_names(line))
+
+    def _with_names(self, text: str) -> str:
+        """`text` with the servers' names in place of their addresses, which mean nothing to a reader."""
+        for server in self._servers:
+            text = text.replace(f"{server.address} ({server.address})", server.name)
+            text = text.replace(server.address, server.name)
+        return text
 
     def _on_key(self, key: str, control: Control) -> None:
         if key in ("1", "2", "3"):

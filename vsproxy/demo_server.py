@@ -51,9 +51,7 @@ class ServerProcess:
         # -P: the folder of this file must not become a place to import from.
         command = (sys.executable, "-P", __file__, self.name, str(self.port))
         # A session of its own: Ctrl-C at the demo is for the demo alone.
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, start_new_session=True
-        )
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)
         self._process = process
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +167,15 @@ async def test_requests_per_connection_are_limited(stage: Stage) -> None:
     assert (await client.request()).fields.get("connection") is None
     assert (await client.request()).fields.get("connection") == "close"
     assert await client.wait_closed() == "fin"
+
+
+async def test_a_refused_request_has_a_line_in_the_access_log(stage: Stage, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    proxy = await stage.proxy(await stage.server(dump), log={"access": "json", "access_path": str(log)})
+    client = await stage.connect()
+    assert (await client.raw(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n")).status == 400
+    assert (await stage.get("/seen")).status == 200
+    await proxy.close()
+    refused, seen = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (refused["status"], refused["outcome"].startswith("bad_request: ")) == (400, True)
+    assert (seen["path"], seen["server"], seen["outcome"]) == ("/seen", stage.servers[0].address, "ok")

@@ -325,6 +325,7 @@ class DownstreamConnection(ClientConnection):
         if exchange is not None:
             exchange.refuse(status, reason)
             return
+        self.serving.log_refusal(self.forwarding.peer, self.settings, status, reason)  # type: ignore[union-attr]
         body = reason.encode() + b"\n"
         head = make_response(status, b"Content-Type: text/plain; charset=utf-8\r\n", body)
         self.write(response_lines(head, False, False, 1, self.settings.via) + body)

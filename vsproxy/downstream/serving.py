@@ -130,6 +130,37 @@ class Serving:
                 self.underscores_seen.add(name)
                 logger.warning("field %r dropped: underscore in its name (underscore_headers)", name)
 
+    def log_refusal(self, client: str, settings: ListenerSettings, status: int, reason: str) -> None:
+        """Write the access log's line of a request that could not be read."""
+        if self.access_log is None:
+            return
+        self.access_log.log(
+            AccessRecord(
+                time=time.time(),
+                client=client,
+                listener=settings.address,
+                method=b"",
+                host=b"",
+                target=b"",
+                minor=1,
+                status=status,
+                bytes_in=0,
+                bytes_out=0,
+                queue=-1.0,
+                connect=-1.0,
+                first_byte=-1.0,
+                total=-1.0,
+                pool="",
+                server="",
+                tries=0,
+                request_id=self.next_request_id(),
+                outcome=f"bad_request: {reason}",
+                referer=b"",
+                user_agent=b"",
+                tls=settings.secure,
+            )
+        )
+
     def log(self, exchange: Exchange, settings: ListenerSettings) -> None:
         """Write the access log's line of an exchange that is over."""
         if self.access_log is None:

@@ -291,7 +291,7 @@ class UpstreamConnection(Upstream):
         self.has_head = True
         self.reusable = head.keep_alive and not self.asked_upgrade and mode != _BODY_UNTIL_CLOSE
         if head.keepalive_timeout >= 0.0:
-            self.server.reuse_until = head.keepalive_timeout
+            self.server.note_announced(head.keepalive_timeout)
         self.body.start(mode, head.content_length)
         self.events.on_response_head(head, more or self.body.done)  # type: ignore[union-attr]
 

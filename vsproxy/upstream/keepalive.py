@@ -82,7 +82,11 @@ class Keepalive:
             return
         connection.resume_reading()
         connection.idle_since = now
-        connection.deadline = now + self.idle_timeout
+        if 0.0 <= server.reuse_until < self.idle_timeout:
+            # Close it before the server does, and nobody is hit by the race.
+            connection.deadline = now + server.reuse_until
+        else:
+            connection.deadline = now + self.idle_timeout
         idle = server.idle
         if len(idle) >= self.limit:
             # The oldest is the one the server is most likely to close next.

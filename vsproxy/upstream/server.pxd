@@ -42,6 +42,7 @@ cdef class Server:
     cpdef bint is_full(self)
     cpdef bint is_available(self)
     cpdef count_failure(self, str kind)
+    cpdef note_announced(self, double timeout)
     cpdef note_reuse(self)
     cpdef note_idle_close(self, double idle)
     cpdef bint is_safe_to_reuse(self, double idle)

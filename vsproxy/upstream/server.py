@@ -144,6 +144,10 @@ class Server:
     # Whether a request that may not be repeated can go out on an idle connection. The server may be
     # closing it at this very moment, and then nobody knows whether the request was read.
 
+    def note_announced(self, timeout: float) -> None:
+        """The server announced `Keep-Alive: timeout`, in seconds: less a second, or half, for the way."""
+        self.reuse_until = max(timeout - 1.0, timeout / 2)
+
     def note_reuse(self) -> None:
         """An idle connection carried another request to its answer."""
         self.reuse_streak += 1
@@ -158,11 +162,11 @@ class Server:
     def is_safe_to_reuse(self, idle: float) -> bool:
         """Whether a connection idle for `idle` seconds will surely still be read by the server.
 
-        A server that announces `Keep-Alive: timeout=N` is believed, less a second for the way; else it
-        must have earned it, and idleness must stay below half of what it was ever seen to cut.
+        A server that announces `Keep-Alive: timeout=N` is believed; else it must have earned it,
+        and idleness must stay below half of what it was ever seen to cut.
         """
         if self.reuse_streak < 0:
             return False
         if self.reuse_until >= 0.0:
-            return idle < self.reuse_until - 1.0
+            return idle < self.reuse_until
         return self.reuse_streak >= _REUSE_STREAK and idle < self.reuse_bound
