@@ -16,7 +16,8 @@ from rich.text import Text
 
 from vsproxy.upstream.server import Server
 
-_LOG_LINES = 10
+_EVENT_LINES = 5
+_ACCESS_LINES = 7
 _PLAIN_INTERVAL = 1.0
 _STATE_STYLES = {"up": "green", "down": "bold red", "checking": "yellow", "drain": "cyan", "maint": "magenta"}
 
@@ -90,7 +91,9 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
-        self._lines: deque[str] = deque(maxlen=_LOG_LINES)
+        # Apart, or the many requests would push out at once what happened to a server.
+        self._events: deque[str] = deque(maxlen=_EVENT_LINES)
+        self._accesses: deque[str] = deque(maxlen=_ACCESS_LINES)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -98,16 +101,17 @@ class LiveView:
 
     def log(self, line: str) -> None:
         """Keep the line for the next drawing."""
-        self._lines.append(f"{time.strftime('%H:%M:%S')} {line}")
+        self._events.append(f"{time.strftime('%H:%M:%S')} {line}")
 
     def access(self, line: str) -> None:
         """Keep the line for the next drawing, shortened."""
-        self._lines.append(short_access_line(line))
+        self._accesses.append(short_access_line(line))
 
     def update(self, rows: Sequence[Row], summary: str) -> None:
         """Draw."""
-        lines = Text("\n".join(self._lines), overflow="ellipsis", no_wrap=True, style="dim")
-        self._live.update(Group(_table(rows), Text(summary), lines), refresh=True)
+        events = Text("\n".join(self._events), overflow="ellipsis", no_wrap=True)
+        accesses = Text("\n".join(self._accesses), overflow="ellipsis", no_wrap=True, style="dim")
+        self._live.update(Group(_table(rows), Text(summary), events, accesses), refresh=True)
 
     def close(self) -> None:
         """Leave the last drawing on the screen."""

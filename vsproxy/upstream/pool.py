@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from vsproxy.config.model import PoolConfig, ServerConfig
 from vsproxy.timers import NEVER, Sweep, Timed
 from vsproxy.upstream.balancer import hash_key, make_balancer
 from vsproxy.upstream.keepalive import Keepalive
+from vsproxy.upstream.resolve import is_name
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, STATE_NAMES, UP, Server
 from vsproxy.wire.message import RequestHead, field_value
 
@@ -35,17 +35,6 @@ class Waiting(Protocol):
 
     def on_no_server(self, reason: str) -> None:
         """The wait was in vain: `queue_timeout` or `no_server`."""
-
-
-def is_name(server: ServerConfig) -> bool:
-    """Whether the address has to be resolved."""
-    if server.address.kind == "unix":
-        return False
-    try:
-        ipaddress.ip_address(server.address.host)
-    except ValueError:
-        return True
-    return False
 
 
 class Pool(Timed):
@@ -119,7 +108,7 @@ class Pool(Timed):
         bind = config.address
         if bind.kind == "unix":
             self._new_server(config, bind.path, 0)
-        elif is_name(config):
+        elif is_name(bind):
             self._placeholder(config, "not resolved yet")
         else:
             self._new_server(config, bind.host, bind.port)
