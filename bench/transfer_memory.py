@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CHUNK = os.urandom(1024 * 1024)
@@ -69,12 +69,12 @@ def checksum(size: int) -> int:
     return value
 
 
-def receive_body(read_into: object, size: int) -> int:
+def receive_body(read_into: Callable[[memoryview], int], size: int) -> int:
     """Read `size` bytes; their checksum."""
     buffer = memoryview(bytearray(256 * 1024))
     value = 0
     while size:
-        count = read_into(buffer[: min(size, len(buffer))])  # type: ignore[operator]
+        count = read_into(buffer[: min(size, len(buffer))])
         if not count:
             sys.exit(f"the transfer ended {size} bytes early")
         value = zlib.crc32(buffer[:count], value)

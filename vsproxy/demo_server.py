@@ -1,7 +1,7 @@
 """One server of the demo: a program of its own, so that it can be killed for real, and the handle to it.
 
-The program is started by its file name, needs nothing of vsproxy, and ends when its standard input is
-closed: it never outlives the demo, whatever happens to that.
+The program is started by its file name, `demo_server.py NAME PORT`, and needs nothing of vsproxy. It ends when
+the pipe that is its standard input is closed: it never outlives the demo, whatever happens to that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 import sys
 from asyncio.subprocess import PIPE, Process
 
@@ -126,14 +127,17 @@ def make_app(name: str) -> web.Application:
 
 
 async def serve(name: str, port: int) -> None:
-    """Serve on loopback until standard input is closed; prints the port first."""
+    """Serve on loopback, until the pipe at standard input is closed if there is one; prints the port first."""
     runner = web.AppRunner(make_app(name))
     await runner.setup()
     site = web.TCPSite(runner, HOST, port)
     await site.start()
     print(runner.addresses[0][1], flush=True)
     done = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), done.set)
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    # uvloop makes pipes of sockets. A terminal or a file says nothing about who started this.
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), done.set)
     await done.wait()
     # No clean-up: whoever started this is gone.
 

@@ -1,120 +1,292 @@
-"""Killed servers, stops in the middle, and descriptors that run out."""
+"""Processes that are killed, stopped and starved: servers under load, and the proxy itself."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import signal
-import sys
+import time
+from pathlib import Path
 
-from support.http import request_bytes
-from support.server import Conversation, Request
+import pytest
+
+from support.client import Client
+from support.http import Request, read_body, read_response_head, request_bytes
+from support.killable import Killable
+from support.load import Load
+from support.peer import Ended
+from support.proxies import ProxyProcess, eventually
+from support.scripts import Held, mute
+from support.server import Conversation
 from support.stage import Stage
 
-SERVER = """
-import asyncio, uvloop
-async def serve(reader, writer):
-    try:
-        while await reader.readuntil(b"\\r\\n\\r\\n"):
-            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
-    except Exception:
-        writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-uvloop.run(main())
-"""
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+# Servers
 
 
-async def ask(stage: Stage, method: str, clients: int, each: int) -> list[int]:
-    async def one(number: int) -> list[int]:
-        client = await stage.connect()
-        statuses = []
-        for turn in range(each):
-            body = b"x" if method == "POST" else None
-            response = await client.request(method, f"/{number}/{turn}", body=body)
-            statuses.append(response.status)
-        return statuses
-
-    rows = await asyncio.gather(*(one(number) for number in range(clients)))
-    return [status for row in rows for status in row]
-
-
-async def until_refused(stage: Stage) -> None:
-    """Nobody is accepted any more: the stop has begun."""
-    while True:
-        try:
-            probe = await stage.connect()
-        except ConnectionRefusedError:
-            return
-        probe.close()
+@pytest.mark.parametrize("balance", ["round_robin", "least_conn", "random"])
+async def test_a_server_killed_under_load_costs_none_of_64_clients_an_error(
+    stage: Stage, balance: str
+) -> None:
+    async with Killable() as victim, Killable() as other, Killable() as third:
+        await stage.process(victim.address, other.address, third.address, pool={"balance": balance})
+        done = asyncio.Event()
+        load = Load(stage.address, clients=64, requests=10**9, stop=done.is_set)
+        running = asyncio.create_task(load.run())
+        await eventually(lambda: load.tally.statuses[200] > 500, 20)
+        await victim.kill()
+        killed_at = load.tally.statuses[200]
+        await eventually(lambda: load.tally.statuses[200] > killed_at + 1000, 20)
+        done.set()
+        tally = await running
+    assert tally.faultless, (tally.statuses, tally.errors[:3])
 
 
-async def test_a_killed_server_costs_no_client_of_64_an_error(stage: Stage) -> None:
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
-        for _ in range(3)
-    ]
-    try:
-        ports = [int(await process.stdout.readline()) for process in processes if process.stdout]
-        proxy = await stage.proxy(*[f"127.0.0.1:{port}" for port in ports])
-        load = asyncio.create_task(ask(stage, "GET", 64, 60))
-        victim = proxy.pools["main"].servers[0]
-        while victim.requests < 300:
-            await asyncio.sleep(0.005)
-        processes[0].send_signal(signal.SIGKILL)
-        assert set(await load) == {200}
-        assert victim.state_name == "down"
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+async def test_servers_killed_one_after_the_other_and_started_again(stage: Stage) -> None:
+    health = {"inter": "100ms", "fall": 2, "rise": 2, "type": "tcp"}
+    async with Killable() as first, Killable() as second:
+        proxy = await stage.proxy(first.address, second.address, pool={"health": health})
+        live = proxy.pools["main"].servers
+        await eventually(lambda: {server.state_name for server in live} == {"up"})
+        done = asyncio.Event()
+        running = asyncio.create_task(
+            Load(stage.address, clients=16, requests=10**9, stop=done.is_set).run()
+        )
+        for number, process in enumerate((first, second)):
+            await process.kill()
+            await eventually(lambda: live[number].state_name == "down")  # noqa: B023
+            await process.start()
+            await eventually(lambda: live[number].state_name == "up")  # noqa: B023
+        done.set()
+        tally = await running
+    assert tally.faultless, (tally.statuses, tally.errors[:3])
 
 
-async def test_sigterm_lets_a_download_finish(stage: Stage) -> None:
-    release = asyncio.Event()
+async def test_a_frozen_server_holds_nobody_longer_than_its_checks(stage: Stage) -> None:
+    """SIGSTOP: connections open, nothing is answered. The GETs that it holds move on."""
+    health = {"inter": "100ms", "timeout": "200ms", "fall": 2, "rise": 2}
+    async with Killable() as frozen, Killable() as other:
+        proxy = await stage.proxy(frozen.address, other.address, pool={"health": health})
+        live = proxy.pools["main"].servers
+        await eventually(lambda: {server.state_name for server in live} == {"up"})
+        frozen.freeze()
+        began = time.monotonic()
+        tally = await Load(stage.address, clients=16, requests=20).run()
+        assert tally.faultless, (tally.statuses, tally.errors[:3])
+        assert time.monotonic() - began < 4
+        frozen.thaw()
+        await eventually(lambda: live[0].state_name == "up")
 
-    async def half(peer: Conversation, request: Request) -> None:
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
-        await release.wait()
-        await peer.send(b"world")
 
-    process = await stage.process(await stage.server(half), proxy={"shutdown_timeout": "5s"})
+# The proxy is told to stop
+
+
+async def stopping(process: ProxyProcess) -> None:
+    """Wait until nobody is accepted any more."""
+    await process.wait_for_line("stopping")
+
+
+async def test_sigterm_without_traffic_is_immediate_and_exit_0(stage: Stage) -> None:
+    process = await stage.process(await stage.server(), proxy={"shutdown_timeout": "30s"})
+    assert (await stage.get()).status == 200
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert await process.wait() == 0
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_does_not_wait_for_idle_keepalive_clients(stage: Stage, number: signal.Signals) -> None:
+    process = await stage.process(await stage.server(), proxy={"shutdown_timeout": "30s"})
+    clients = [await stage.connect() for _ in range(5)]
+    for client in clients:
+        assert (await client.request()).status == 200
+    process.signal(number)
+    assert [await client.wait_closed() for client in clients] == ["fin"] * 5
+    assert await process.wait(5) == 0
+
+
+async def test_a_stop_finishes_a_download_and_an_upload_and_a_thought(stage: Stage) -> None:
+    held = Held()
+
+    async def script(peer: Conversation, request: Request) -> None:
+        if request.target == "/down":
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + bytes(1_000_000))
+            await go.wait()
+            await peer.send(bytes(1_000_000))
+        elif request.target == "/think":
+            await held(peer, request)
+        else:
+            await peer.respond(b"%d" % len(request.body))
+
+    go = asyncio.Event()
+    process = await stage.process(await stage.server(script), proxy={"shutdown_timeout": "20s"})
+    down, up, think = [await stage.connect() for _ in range(3)]
+    await down.send(request_bytes(target="/down"))
+    response = await read_response_head(down)
+    await up.send(request_bytes("POST", "/up", fields={"Content-Length": "10"}) + b"01234")
+    await think.send(request_bytes(target="/think"))
+    await eventually(lambda: held.waiting == 1)
+    process.signal(signal.SIGTERM)
+    await stopping(process)
+    await up.send(b"56789")
+    assert (await up.response()).body == b"10"
+    go.set()
+    held.release()
+    await read_body(down, response, until_close=True)
+    assert (len(response.body), response.complete) == (2_000_000, True)
+    assert (await think.response()).status == 200
+    assert await process.wait() == 0
+
+
+async def test_a_stop_that_takes_too_long_breaks_off_visibly(stage: Stage) -> None:
+    async def stuck(peer: Conversation, request: Request) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello")
+        await peer.wait_closed()
+
+    process = await stage.process(await stage.server(stuck), proxy={"shutdown_timeout": "500ms"})
     client = await stage.connect()
     await client.send(request_bytes())
-    while b"hello" not in client.buffer:
-        await client.fill()
-    process.process.send_signal(signal.SIGTERM)
-    await until_refused(stage)
-    release.set()
-    response = await client.response()
-    assert (response.body, response.complete) == (b"helloworld", True)
-    assert await process.process.wait() == 0
+    response = await read_response_head(client)
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    await read_body(client, response, until_close=True)
+    assert not response.complete
+    assert await process.wait() == 0
+    assert 0.3 < time.monotonic() - began < 4
 
 
-async def test_a_second_sigterm_ends_it_at_once(stage: Stage) -> None:
-    async def never(peer: Conversation, request: Request) -> None:
-        await asyncio.Event().wait()
-
-    process = await stage.process(await stage.server(never), proxy={"shutdown_timeout": "60s"})
+async def test_a_second_signal_is_immediate(stage: Stage) -> None:
+    server = await stage.server(mute)
+    process = await stage.process(server, proxy={"shutdown_timeout": "60s"})
     client = await stage.connect()
     await client.send(request_bytes())
-    process.process.send_signal(signal.SIGTERM)
-    await until_refused(stage)
-    process.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.process.wait(), 5) != 0
+    await eventually(lambda: server.requests)
+    process.signal(signal.SIGTERM)
+    await stopping(process)
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    await process.wait(5)
+    assert time.monotonic() - began < 1
+
+
+async def test_a_stop_under_load_costs_no_request_that_was_accepted(stage: Stage) -> None:
+    """Every request is answered, or refused at the door: none is dropped half-way."""
+    process = await stage.process(await stage.server(), proxy={"shutdown_timeout": "5s"})
+    load = Load(stage.address, clients=16, requests=10**9)
+    running = asyncio.create_task(load.run())
+    await eventually(lambda: load.tally.statuses[200] > 200, 20)
+    process.signal(signal.SIGTERM)
+    assert await process.wait() == 0
+    with contextlib.suppress(ConnectionRefusedError):
+        await running
+    assert set(load.tally.statuses) == {200}
+    assert not load.tally.errors
+
+
+async def test_a_stop_closes_tunnels_within_the_timeout(stage: Stage) -> None:
+    async def switch(peer: Conversation, request: Request) -> None:
+        await peer.send(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await peer.wait_closed()
+
+    process = await stage.process(await stage.server(switch), proxy={"shutdown_timeout": "600ms"})
+    client = await stage.connect()
+    fields = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    assert (await client.request(fields={**fields, "Sec-WebSocket-Key": "eA=="})).status == 101
+    process.signal(signal.SIGTERM)
+    assert await client.wait_closed()
+    assert await process.wait(5) == 0
+
+
+# The proxy is starved
 
 
 async def test_out_of_descriptors_clients_wait_and_none_gets_an_error(stage: Stage) -> None:
-    async def slow(peer: Conversation, request: Request) -> None:
-        await asyncio.sleep(0.02)
-        await peer.send(OK)
+    await stage.process(await stage.server(), descriptors=128)
+    answers = await asyncio.gather(*(stage.get() for _ in range(400)))
+    assert {answer.status for answer in answers} == {200}
 
-    await stage.process(await stage.server(slow), descriptors=128)
 
-    async def one() -> int:
-        return (await stage.get()).status
+async def test_out_of_descriptors_held_by_idle_clients_the_others_come_in_later(stage: Stage) -> None:
+    """Idle clients hold every place; when they time out the waiting ones are served."""
+    await stage.process(await stage.server(), descriptors=96, listener={"idle_timeout": "500ms"})
+    idle = [await stage.connect() for _ in range(120)]
+    served = 0
+    for client in idle:
+        await client.send(request_bytes())
+    for client in idle:
+        assert (await client.response()).status == 200
+        served += 1
+    assert served == 120
 
-    assert set(await asyncio.gather(*(one() for _ in range(200)))) == {200}
+
+async def test_descriptors_do_not_leak(stage: Stage) -> None:
+    server = await stage.server()
+    process = await stage.process(server, stage.refused(), pool={"max_fails": 0})
+    descriptors = Path(f"/proc/{process.pid}/fd")
+
+    async def leave(client: Client) -> None:
+        await client.send(request_bytes("POST", fields={"Content-Length": "1000000"}) + b"x")
+        client.reset()
+
+    await Load(stage.address, clients=8, requests=20).run()
+    await server.stop()
+    await server.start()
+    await eventually(lambda: len(list(descriptors.iterdir())) < 60)
+    before = len(list(descriptors.iterdir()))
+    for _ in range(5):
+        await asyncio.gather(*[leave(await stage.connect()) for _ in range(40)])
+        with contextlib.suppress(Ended, ConnectionError):
+            await Load(stage.address, clients=8, requests=20).run()
+    await eventually(lambda: len(list(descriptors.iterdir())) <= before + 16)
+
+
+async def test_a_full_disk_loses_log_lines_and_not_traffic(stage: Stage) -> None:
+    await stage.process(await stage.server(), log={"access": "json", "access_path": "/dev/full"})
+    tally = await Load(stage.address, clients=8, requests=50).run()
+    assert tally.faultless
+
+
+async def test_sigusr1_reopens_the_access_log(stage: Stage) -> None:
+    path = stage.directory / "access.log"
+    process = await stage.process(await stage.server(), log={"access": "json", "access_path": str(path)})
+    await stage.get("/before")
+    await eventually(lambda: "/before" in path.read_text())
+    path.rename(path.with_suffix(".1"))
+    process.signal(signal.SIGUSR1)
+    await eventually(path.exists)
+    await stage.get("/after")
+    await eventually(lambda: "/after" in path.read_text())
+    assert "/after" not in path.with_suffix(".1").read_text()
+    line = json.loads(path.read_text().splitlines()[0])
+    assert line["status"] == 200
+
+
+async def test_memory_stays_bounded_with_many_clients_that_do_not_read(stage: Stage) -> None:
+    async def endless(peer: Conversation, request: Request) -> None:
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"%x\r\n" % 65536 + bytes(65536) + b"\r\n"
+        peer.patience = 60
+        while True:
+            await peer.send(chunk)
+
+    process = await stage.process(await stage.server(endless))
+    await asyncio.gather(*(_leave_early(stage) for _ in range(10)))
+    before = process.rss()
+    clients = [await stage.connect(receive_buffer=8192) for _ in range(40)]
+    for client in clients:
+        await client.send(request_bytes())
+        await read_response_head(client)
+    last = -1
+    while process.rss() > last:
+        last = process.rss()
+        await asyncio.sleep(0.3)
+    # 64 to 256 KiB per direction is the promise; Python and malloc have their share.
+    assert process.peak_rss() - before < len(clients) * 1_000_000
+
+
+async def _leave_early(stage: Stage) -> None:
+    client = await stage.connect()
+    await client.send(request_bytes())
+    await read_response_head(client)
+    client.reset()
