@@ -170,9 +170,10 @@ async def test_a_second_signal_is_immediate(stage: Stage) -> None:
     assert time.monotonic() - began < 1
 
 
-async def test_a_stop_under_load_costs_no_request_that_was_accepted(stage: Stage) -> None:
-    """Every request is answered, or refused at the door: none is dropped half-way."""
-    process = await stage.process(await stage.server(), proxy={"shutdown_timeout": "5s"})
+async def test_a_stop_under_load_answers_every_request_that_it_took(stage: Stage) -> None:
+    """An idle connection may close as a request is on its way; what reached a server is answered."""
+    server = await stage.server()
+    process = await stage.process(server, proxy={"shutdown_timeout": "5s"})
     load = Load(stage.address, clients=16, requests=10**9)
     running = asyncio.create_task(load.run())
     await eventually(lambda: load.tally.statuses[200] > 200, 20)
@@ -181,7 +182,7 @@ async def test_a_stop_under_load_costs_no_request_that_was_accepted(stage: Stage
     with contextlib.suppress(ConnectionRefusedError):
         await running
     assert set(load.tally.statuses) == {200}
-    assert not load.tally.errors
+    assert len(server.requests) == load.tally.statuses[200]
 
 
 async def test_a_stop_closes_tunnels_within_the_timeout(stage: Stage) -> None:

@@ -1,0 +1,147 @@
+"""SIGTERM while a real transfer and a real WebSocket are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import signal
+import time
+
+import pytest
+import websockets
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.asyncio.server import ServerConnection, serve
+
+from support.client import Client, connect
+from support.http import Request, read_body, read_response_head, request_bytes
+from support.server import Conversation
+from support.stage import Stage
+
+BODY = hashlib.sha256(b"stop").digest() * (1 << 20)  # 32 MiB: more than all buffers on the way hold
+
+
+async def large(peer: Conversation, request: Request) -> None:
+    await peer.respond(BODY)
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+async def digest_of_the_rest(client: Client) -> str:
+    """Of everything until the end of the connection."""
+    sha = hashlib.sha256()
+    while data := await client.recv():
+        sha.update(data)
+    return sha.hexdigest()
+
+
+async def refuses(address: str) -> bool:
+    try:
+        async with await connect(address):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_download_under_way_is_finished_and_nobody_new_is_let_in(stage: Stage, number: signal.Signals) -> None:
+    server = await stage.server(large)
+    process = await stage.process(server, proxy={"shutdown_timeout": "20s"})
+    client = await stage.connect()
+    await client.send(request_bytes())
+    response = await read_response_head(client)
+    process.signal(number)
+    await process.wait_for_line("stopping")
+    assert await refuses(stage.address)
+    assert process.process.returncode is None
+    assert response.fields.get("Content-Length") == str(len(BODY))
+    assert await digest_of_the_rest(client) == hashlib.sha256(BODY).hexdigest()
+    assert client.ended == "fin"
+    assert await process.wait(5) == 0
+
+
+async def test_a_second_sigterm_does_not_wait_for_a_download(stage: Stage) -> None:
+    process = await stage.process(await stage.server(large), proxy={"shutdown_timeout": "60s"})
+    client = await stage.connect(receive_buffer=65536)
+    await client.send(request_bytes())
+    response = await read_response_head(client)
+    process.signal(signal.SIGTERM)
+    await process.wait_for_line("stopping")
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert await process.wait(5) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 1
+    await read_body(client, response, until_close=True)
+    assert not response.complete
+
+
+async def test_a_websocket_works_until_the_end_of_shutdown_timeout(stage: Stage) -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = await stage.process(f"127.0.0.1:{port}", proxy={"shutdown_timeout": "1s"})
+        async with connect_websocket(f"ws://{stage.address}/", proxy=None) as client:
+            await client.send("before")
+            assert await client.recv() == "before"
+            began = time.monotonic()
+            process.signal(signal.SIGTERM)
+            await process.wait_for_line("stopping")
+            await client.send("meanwhile")
+            assert await client.recv() == "meanwhile"
+            with pytest.raises(websockets.ConnectionClosed):
+                await asyncio.wait_for(client.recv(), 5)
+            lasted = time.monotonic() - began
+            assert await process.wait(5) == 0
+        assert 0.9 < lasted < 2.5
+
+
+async def test_a_websocket_that_ends_by_itself_ends_the_wait(stage: Stage) -> None:
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = await stage.process(f"127.0.0.1:{port}", proxy={"shutdown_timeout": "30s"})
+        async with connect_websocket(f"ws://{stage.address}/", proxy=None) as client:
+            process.signal(signal.SIGTERM)
+            await process.wait_for_line("stopping")
+            await client.close()
+        assert await process.wait(5) == 0
+
+
+async def test_an_answer_given_while_stopping_says_that_it_is_the_last(stage: Stage) -> None:
+    go = asyncio.Event()
+
+    async def think(peer: Conversation, request: Request) -> None:
+        thinking.set()
+        await go.wait()
+        await peer.respond(b"done")
+
+    thinking = asyncio.Event()
+    process = await stage.process(await stage.server(think), proxy={"shutdown_timeout": "20s"})
+    client = await stage.connect()
+    await client.send(request_bytes())
+    await thinking.wait()
+    process.signal(signal.SIGTERM)
+    await process.wait_for_line("stopping")
+    go.set()
+    response = await client.response()
+    assert (response.status, response.body) == (200, b"done")
+    assert response.fields.has_token("Connection", "close")
+    assert await process.wait(5) == 0
+
+
+async def test_readyz_says_no_while_stopping(stage: Stage) -> None:
+    """So that whatever is in front sends nobody else; `healthz` still says that the process lives."""
+    server = await stage.server(large)
+    process = await stage.process(server, proxy={"shutdown_timeout": "20s"}, admin={"bind": "127.0.0.1:0"})
+    client = await stage.connect(receive_buffer=65536)
+    await client.send(request_bytes())
+    await read_response_head(client)
+    statuses = []
+    for stop in (False, True):
+        if stop:
+            process.signal(signal.SIGTERM)
+            await process.wait_for_line("stopping")
+        for target in ("/readyz", "/healthz"):
+            async with await connect(process.admin_address) as admin:
+                statuses.append((await admin.request(target=target, host=process.admin_address)).status)
+    assert statuses == [200, 200, 503, 200]
