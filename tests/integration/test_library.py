@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
