@@ -33,9 +33,7 @@ class Receives:
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("leave", ["half_close", "close", "reset"])
-async def test_a_cut_upload_never_looks_complete_to_the_server(
-    stage: Stage, framing: str, leave: str
-) -> None:
+async def test_a_cut_upload_never_looks_complete_to_the_server(stage: Stage, framing: str, leave: str) -> None:
     """Five of fifty bytes, or a chunk without the last one: the server sees the end, not a request."""
     script = Receives()
     await stage.proxy(await stage.server(script, read_body=False))
@@ -214,9 +212,7 @@ async def test_a_thousand_pipelined_requests_are_answered_in_order(stage: Stage)
 
     await stage.proxy(await stage.server(says_target))
     client = await stage.connect()
-    sending = asyncio.create_task(
-        client.send(b"".join(request_bytes(target=f"/{number}") for number in range(1000)))
-    )
+    sending = asyncio.create_task(client.send(b"".join(request_bytes(target=f"/{number}") for number in range(1000))))
     for number in range(1000):
         assert (await client.response()).body == b"/%d" % number
     await sending
@@ -230,3 +226,29 @@ async def test_a_pipelined_request_behind_a_chunked_one(stage: Stage) -> None:
     await client.send(upload + request_bytes(target="/two"))
     assert [(await client.response()).status for _ in range(2)] == [200, 200]
     assert server.targets() == ["/one", "/two"]
+
+
+async def test_noise_behind_a_good_request_costs_only_the_noise(stage: Stage) -> None:
+    server = await stage.server()
+    await stage.proxy(server)
+    client = await stage.connect()
+    await client.send(request_bytes(target="/good") + b"\0\1 noise\r\n\r\n")
+    assert [(await client.response()).status for _ in range(2)] == [200, 400]
+    assert await client.wait_closed() == "fin"
+    assert server.targets() == ["/good"]
+
+
+async def test_what_is_pipelined_behind_the_last_request_is_not_served(stage: Stage) -> None:
+    """After `Connection: close`, by the client or by max_requests, nothing more is a request."""
+    server = await stage.server()
+    await stage.proxy(server, listener={"max_requests": 2})
+    client = await stage.connect()
+    await client.send(b"".join(request_bytes(target=f"/{number}") for number in range(4)))
+    assert not (await client.response()).fields.has_token("Connection", "close")
+    assert (await client.response()).fields.has_token("Connection", "close")
+    assert await client.wait_closed() == "fin"
+    other = await stage.connect()
+    await other.send(request_bytes(target="/last", fields={"Connection": "close"}) + request_bytes())
+    assert (await other.response()).status == 200
+    assert await other.wait_closed() == "fin"
+    assert server.targets() == ["/0", "/1", "/last"]

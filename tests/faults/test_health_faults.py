@@ -180,6 +180,22 @@ async def test_servers_that_die_and_come_back_under_load_cost_gets_nothing(stage
     assert tally.faultless, (tally.statuses, tally.errors[:3])
 
 
+async def test_a_flapping_server_costs_gets_nothing(stage: Stage) -> None:
+    """No checks: it goes and comes every few hundredths of a second, under load."""
+    flapping, steady = await stage.server(), await stage.server()
+    await stage.proxy(flapping, steady)
+    done = asyncio.Event()
+    running = asyncio.create_task(Load(stage.address, clients=16, requests=10**9, stop=done.is_set).run())
+    for _ in range(15):
+        await flapping.stop()
+        await asyncio.sleep(0.03)
+        await flapping.start()
+        await asyncio.sleep(0.03)
+    done.set()
+    tally = await running
+    assert tally.faultless, (tally.statuses, tally.errors[:3])
+
+
 async def test_a_new_server_gets_nothing_before_its_checks(stage: Stage) -> None:
     """CHECKING gets traffic only while no server is up."""
     slow_to_start = await stage.server(Checked(False, False, True))

@@ -46,9 +46,7 @@ def repeated(*servers: Server) -> list[bytes]:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_every_server_closes_after_each_answer_at_full_speed(
-    stage: Stage, method: str, how: str
-) -> None:
+async def test_every_server_closes_after_each_answer_at_full_speed(stage: Stage, method: str, how: str) -> None:
     servers = [await stage.server(closes_after_answer(how)) for _ in range(3)]
     proxy = await stage.proxy(*servers)
     tally = await Load(stage.address, clients=16, requests=60, method=method).run()
@@ -60,9 +58,7 @@ async def test_every_server_closes_after_each_answer_at_full_speed(
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("how", ["close", "reset"])
-async def test_every_server_closes_on_the_second_request_at_full_speed(
-    stage: Stage, method: str, how: str
-) -> None:
+async def test_every_server_closes_on_the_second_request_at_full_speed(stage: Stage, method: str, how: str) -> None:
     """GET is tried again; POST goes out only on a connection that cannot be hit by the race."""
     servers = [await stage.server(closes_on_second(how)) for _ in range(3)]
     proxy = await stage.proxy(*servers)

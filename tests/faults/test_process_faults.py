@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,7 @@ from support.stage import Stage
 
 
 @pytest.mark.parametrize("balance", ["round_robin", "least_conn", "random"])
-async def test_a_server_killed_under_load_costs_none_of_64_clients_an_error(
-    stage: Stage, balance: str
-) -> None:
+async def test_a_server_killed_under_load_costs_none_of_64_clients_an_error(stage: Stage, balance: str) -> None:
     async with Killable() as victim, Killable() as other, Killable() as third:
         await stage.process(victim.address, other.address, third.address, pool={"balance": balance})
         done = asyncio.Event()
@@ -42,6 +41,26 @@ async def test_a_server_killed_under_load_costs_none_of_64_clients_an_error(
     assert tally.faultless, (tally.statuses, tally.errors[:3])
 
 
+async def test_a_server_that_dies_under_posts_costs_at_most_those_it_had(stage: Stage) -> None:
+    """Each POST is answered by 200 or one clean 502, and none arrives twice."""
+    servers = [await stage.server() for _ in range(3)]
+    await stage.proxy(*servers)
+    done = asyncio.Event()
+    load = Load(stage.address, clients=32, requests=10**9, method="POST", stop=done.is_set)
+    running = asyncio.create_task(load.run())
+    await eventually(lambda: load.tally.statuses[200] > 300, 20)
+    await servers[0].stop()
+    died_at = load.tally.statuses[200]
+    await eventually(lambda: load.tally.statuses[200] > died_at + 300, 20)
+    done.set()
+    tally = await running
+    assert not tally.errors
+    assert set(tally.statuses) <= {200, 502}
+    assert tally.statuses[502] <= 32
+    seen = Counter(request.body for server in servers for request in server.requests)
+    assert set(seen.values()) == {1}
+
+
 async def test_servers_killed_one_after_the_other_and_started_again(stage: Stage) -> None:
     health = {"inter": "100ms", "fall": 2, "rise": 2, "type": "tcp"}
     async with Killable() as first, Killable() as second:
@@ -49,9 +68,7 @@ async def test_servers_killed_one_after_the_other_and_started_again(stage: Stage
         live = proxy.pools["main"].servers
         await eventually(lambda: {server.state_name for server in live} == {"up"})
         done = asyncio.Event()
-        running = asyncio.create_task(
-            Load(stage.address, clients=16, requests=10**9, stop=done.is_set).run()
-        )
+        running = asyncio.create_task(Load(stage.address, clients=16, requests=10**9, stop=done.is_set).run())
         for number, process in enumerate((first, second)):
             await process.kill()
             await eventually(lambda: live[number].state_name == "down")  # noqa: B023
@@ -224,7 +241,9 @@ async def test_out_of_descriptors_held_by_idle_clients_the_others_come_in_later(
 async def test_descriptors_do_not_leak(stage: Stage) -> None:
     server = await stage.server()
     process = await stage.process(server, stage.refused(), pool={"max_fails": 0})
-    descriptors = Path(f"/proc/{process.pid}/fd")
+
+    def descriptors() -> int:
+        return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
     async def leave(client: Client) -> None:
         await client.send(request_bytes("POST", fields={"Content-Length": "1000000"}) + b"x")
@@ -233,13 +252,13 @@ async def test_descriptors_do_not_leak(stage: Stage) -> None:
     await Load(stage.address, clients=8, requests=20).run()
     await server.stop()
     await server.start()
-    await eventually(lambda: len(list(descriptors.iterdir())) < 60)
-    before = len(list(descriptors.iterdir()))
+    await eventually(lambda: descriptors() < 60)
+    before = descriptors()
     for _ in range(5):
         await asyncio.gather(*[leave(await stage.connect()) for _ in range(40)])
         with contextlib.suppress(Ended, ConnectionError):
             await Load(stage.address, clients=8, requests=20).run()
-    await eventually(lambda: len(list(descriptors.iterdir())) <= before + 16)
+    await eventually(lambda: descriptors() <= before + 16)
 
 
 async def test_a_full_disk_loses_log_lines_and_not_traffic(stage: Stage) -> None:

@@ -105,6 +105,17 @@ async def test_a_chunked_post_that_meets_a_refusal_arrives_whole_elsewhere(stage
     assert [request.body for request in good.requests] == [b"onetwo"] * 2
 
 
+async def test_a_large_upload_that_meets_refusals_arrives_whole_elsewhere(stage: Stage) -> None:
+    """What came of the body before there was a connection waits, and the client is held back."""
+    good = await stage.server()
+    pool = {"timeouts": {"connect": "300ms"}, "max_fails": 0}
+    await stage.proxy(stage.refused(), stage.blackhole(), good, pool=pool)
+    body = bytes(range(256)) * 40_000
+    for _ in range(3):
+        assert (await stage.post(body=body)).status == 200
+    assert [request.body == body for request in good.requests] == [True] * 3
+
+
 async def test_the_second_try_goes_to_another_server(stage: Stage) -> None:
     bad = await stage.server(sends(b"", "close"))
     good = await stage.server()

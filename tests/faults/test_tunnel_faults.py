@@ -189,9 +189,7 @@ async def test_bytes_right_behind_the_request_are_never_a_request(stage: Stage) 
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "foo", "websocket, h2c"])
-async def test_upgrade_that_the_route_does_not_list_is_not_passed_on_as_asked(
-    stage: Stage, protocol: str
-) -> None:
+async def test_upgrade_that_the_route_does_not_list_is_not_passed_on_as_asked(stage: Stage, protocol: str) -> None:
     server = await stage.server()
     await stage.proxy(server)
     client = await stage.connect()

@@ -35,9 +35,7 @@ FILES = CONFIG.replace(
 
 async def curl(*arguments: str) -> bytes:
     """Run curl; its standard output. It fails the test when curl says that the transfer was not right."""
-    process = await asyncio.create_subprocess_exec(
-        "curl", "-sS", "--max-time", "20", *arguments, stdout=-1, stderr=-1
-    )
+    process = await asyncio.create_subprocess_exec("curl", "-sS", "--max-time", "20", *arguments, stdout=-1, stderr=-1)
     out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -203,6 +204,30 @@ def test_a_start_that_fails_leaves_nothing_open(loop: str) -> None:
 
 
 @on_both_loops
+def test_a_closed_proxy_leaves_nothing_open_and_no_task(loop: str) -> None:
+    async def work() -> None:
+        async with servers(1) as (server,):
+            health = {"inter": "50ms", "path": "/"}
+            config = settings(server, pool={"health": health}, admin={"bind": "127.0.0.1:0"})
+
+            async def one_life() -> None:
+                async with proxy_of(config) as proxy:
+                    assert await names(proxy.addresses[0], 3) == {b"server1": 3}
+                    assert signal_handlers() == handlers, "a library leaves the program's signals alone"
+                await proxy.close()  # a second time does nothing
+
+            handlers = signal_handlers()
+            await one_life()  # uvloop keeps a descriptor of its own from the first connection on
+            await eventually(lambda: not server.open)
+            before, tasks = descriptors(), len(asyncio.all_tasks())
+            for _ in range(3):
+                await one_life()
+            await eventually(lambda: descriptors() <= before and len(asyncio.all_tasks()) <= tasks)
+
+    run(loop, work())
+
+
+@on_both_loops
 def test_two_proxies_share_a_loop(loop: str) -> None:
     async def work() -> None:
         async with servers(1) as (server,):
@@ -214,3 +239,7 @@ def test_two_proxies_share_a_loop(loop: str) -> None:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def signal_handlers() -> list[object]:
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)]

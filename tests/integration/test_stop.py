@@ -72,7 +72,7 @@ async def test_a_second_sigterm_does_not_wait_for_a_download(stage: Stage) -> No
     began = time.monotonic()
     process.signal(signal.SIGTERM)
     assert await process.wait(5) == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # not 60
     await read_body(client, response, until_close=True)
     assert not response.complete
 
@@ -93,7 +93,7 @@ async def test_a_websocket_works_until_the_end_of_shutdown_timeout(stage: Stage)
                 await asyncio.wait_for(client.recv(), 5)
             lasted = time.monotonic() - began
             assert await process.wait(5) == 0
-        assert 0.9 < lasted < 2.5
+        assert 0.9 < lasted < 5
 
 
 async def test_a_websocket_that_ends_by_itself_ends_the_wait(stage: Stage) -> None:

@@ -27,9 +27,7 @@ class Client(Peer):
         version: str = "1.1",
     ) -> Response:
         """Send one request and read its response."""
-        await self.send(
-            request_bytes(method, target, host=host, fields=fields, body=body, version=version)
-        )
+        await self.send(request_bytes(method, target, host=host, fields=fields, body=body, version=version))
         return await self.response(method)
 
     async def raw(self, data: bytes, method: str = "GET") -> Response:

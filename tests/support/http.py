@@ -28,9 +28,7 @@ class Fields(list[tuple[str, str]]):
 
     def has_token(self, name: str, token: str) -> bool:
         """Whether the comma-separated list `name` holds `token`."""
-        return any(
-            part.strip().lower() == token for value in self.get_all(name) for part in value.split(",")
-        )
+        return any(part.strip().lower() == token for value in self.get_all(name) for part in value.split(","))
 
 
 @dataclass(slots=True)

@@ -195,9 +195,7 @@ async def in_subprocess(
 T = TypeVar("T")
 
 
-async def eventually(
-    condition: Callable[[], T], seconds: float = 5.0, *, what: str = "the condition"
-) -> T:
+async def eventually(condition: Callable[[], T], seconds: float = 5.0, *, what: str = "the condition") -> T:
     """Wait until `condition()` is true and return it; for state that announces no event."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

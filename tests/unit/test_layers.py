@@ -20,7 +20,7 @@ PACKAGE = Path(vsproxy.__file__).parent
 LAYERS = (
     ("errors", "config", "timers", "shared", "metrics", "log_writer", "access_log"),
     ("wire",),
-    ("resets", "stream", "headers", "upstream.server"),
+    ("resets", "unsent", "stream", "headers", "upstream.server"),
     (
         "upstream.http1",
         "upstream.keepalive",

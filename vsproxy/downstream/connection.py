@@ -17,6 +17,7 @@ from vsproxy.headers import Forwarding
 from vsproxy.resets import reset_on_close
 from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
+from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
 
 _NEVER = NEVER
@@ -133,7 +134,7 @@ class ClientConnection(Downstream):
     def pause_writing(self) -> None:
         """asyncio: the client does not read as fast as we write."""
         self.writing_paused = True
-        self.unsent = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
+        self.unsent = unsent_bytes(self.transport)  # type: ignore[arg-type]
         self.set_wait(self.wait, self.settings.send_timeout)
         if self.exchange is not None:
             self.exchange.on_downstream_full(True)
@@ -161,7 +162,7 @@ class ClientConnection(Downstream):
             self.deadline = min(self.limit, now + _WATCH_TIME)
             return
         if self.writing_paused:
-            unsent: int = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
+            unsent: int = unsent_bytes(self.transport)  # type: ignore[arg-type]
             if unsent != self.unsent:
                 self.unsent = unsent
                 self.set_wait(self.wait, self.settings.send_timeout)

@@ -14,6 +14,7 @@ from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
 from vsproxy.stream import ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
+from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.server import Server
 from vsproxy.wire.body import BodyReader
 from vsproxy.wire.http1 import ResponseParser, response_body_mode
@@ -153,7 +154,7 @@ class UpstreamConnection(Upstream):
         self.writing_paused = True
         if self.events is not None:
             self.deadline = self.sweep.now + self.send_timeout
-            self.unsent = self.transport.get_write_buffer_size()  # type: ignore[union-attr]
+            self.unsent = unsent_bytes(self.transport)  # type: ignore[arg-type]
             self.events.on_upstream_full(True)
 
     def resume_writing(self) -> None:
@@ -251,7 +252,7 @@ class UpstreamConnection(Upstream):
             self.close()
             return
         if self.writing_paused and self.transport is not None:
-            unsent = self.transport.get_write_buffer_size()
+            unsent = unsent_bytes(self.transport)
             if unsent != self.unsent:
                 # A slow server is not a stalled one.
                 self.unsent = unsent
