@@ -18,7 +18,7 @@ PACKAGE = Path(vsproxy.__file__).parent
 # Lowest first. Within a layer, modules import only downwards in the order given. A name stands for the module
 # or folder and all inside it that is not named on its own.
 LAYERS = (
-    ("errors", "config", "timers", "shared", "metrics", "log_writer", "access_log"),
+    ("errors", "config", "timers", "keyed_tasks", "shared", "metrics", "log_writer", "access_log"),
     ("wire",),
     ("resets", "unsent", "stream", "headers", "upstream.server"),
     (

@@ -9,6 +9,7 @@ import time
 from typing import Protocol
 
 from vsproxy.config.pools import HealthConfig
+from vsproxy.keyed_tasks import KeyedTasks
 from vsproxy.upstream.probe import Outcome, Probe
 from vsproxy.upstream.server import CHECKING, DOWN, MAINT, UP, Server
 
@@ -107,8 +108,7 @@ class HealthChecker:
         self.durations: dict[Server, float] = {}
         self._pool = pool
         self._config = config
-        self._tasks: dict[Server, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks = KeyedTasks[Server]()
         self._probe: Probe | None = None
 
     def start(self) -> None:
@@ -118,11 +118,7 @@ class HealthChecker:
 
     async def stop(self) -> None:
         """End all checks, also one that is being made, and close what they use."""
-        tasks = {*self._tasks.values(), *self._ending}
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
         if self._probe is not None:
             await self._probe.close()
             self._probe = None
@@ -134,18 +130,12 @@ class HealthChecker:
         present = {server for server in self._pool.servers if server.host}
         for server in self._tasks.keys() - present:
             self.durations.pop(server, None)
-            self._end(self._tasks.pop(server))
+            self._tasks.end(server)
         fresh = present - self._tasks.keys()
         for server in fresh:
             first = random.uniform(0.0, FIRST_SPREAD * len(fresh))  # noqa: S311 spreads load, guards nothing
-            self._tasks[server] = asyncio.create_task(
-                self._watch(Watch(server, self._config), self._probe, first), name=f"check {server!r}"
-            )
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+            watching = self._watch(Watch(server, self._config), self._probe, first)
+            self._tasks.start(server, watching, f"check {server!r}")
 
     async def _watch(self, watch: Watch, probe: Probe, first: float) -> None:
         pause = first

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 
+from vsproxy.keyed_tasks import KeyedTasks
 from vsproxy.upstream.health import CheckedPool
 from vsproxy.upstream.probe import describe, try_connect
 from vsproxy.upstream.server import CHECKING, DOWN, UP, Server
@@ -34,8 +35,7 @@ class PassiveRecovery:
         self._pool = pool
         self._fail_window = fail_window
         self._timeout = min(connect_timeout, MAX_CONNECT)
-        self._tasks: dict[Server, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks = KeyedTasks[Server]()
         self._running = False
         # Of those that came back: when, and after what hold.
         self._returned: dict[Server, tuple[float, float]] = {}
@@ -48,11 +48,7 @@ class PassiveRecovery:
     async def stop(self) -> None:
         """End all tries."""
         self._running = False
-        tasks = {*self._tasks.values(), *self._ending}
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def sync(self) -> None:
         """Follow `pool.servers`: forget those that are gone, take up those that nobody has decided on."""
@@ -62,10 +58,7 @@ class PassiveRecovery:
         for server in self._returned.keys() - present:
             del self._returned[server]
         for server in self._tasks.keys() - present:
-            task = self._tasks.pop(server)
-            task.cancel()
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._tasks.end(server)
         for server in present:
             if server.state in (DOWN, CHECKING):
                 self.ejected(server)
@@ -78,7 +71,7 @@ class PassiveRecovery:
         returned, last_hold = self._returned.pop(server, (0.0, 0.0))
         if last_hold and time.monotonic() - returned < self._fail_window:
             hold = self._longer(last_hold)
-        self._tasks[server] = asyncio.create_task(self._recover(server, hold), name=f"recover {server!r}")
+        self._tasks.start(server, self._recover(server, hold), f"recover {server!r}")
 
     def _longer(self, hold: float) -> float:
         return max(self._fail_window, min(2 * hold, MAX_HOLD))
@@ -87,8 +80,7 @@ class PassiveRecovery:
         try:
             held = await self._until_it_accepts(server, hold)
         finally:
-            if self._tasks.get(server) is asyncio.current_task():
-                del self._tasks[server]
+            self._tasks.finished(server)
         if held is None:
             return
         self._returned[server] = (time.monotonic(), held)

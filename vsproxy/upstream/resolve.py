@@ -12,6 +12,7 @@ from typing import Protocol
 
 from vsproxy.config.pools import PoolConfig
 from vsproxy.config.units import Bind
+from vsproxy.keyed_tasks import KeyedTasks
 
 #: Seconds that a start waits for names; what takes longer comes in later.
 FIRST_WAIT = 5.0
@@ -59,8 +60,7 @@ class Resolver:
     def __init__(self, pool: NamedPool, lookup: Lookup = look_up) -> None:
         self._pool = pool
         self._lookup = lookup
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._tasks = KeyedTasks[str]()
         # The last good answer by configured name. A name that has had none is absent.
         self._known: dict[str, list[Address]] = {}
         self._running = False
@@ -80,11 +80,7 @@ class Resolver:
     async def stop(self) -> None:
         """End the resolution; the pool keeps the addresses it has."""
         self._running = False
-        tasks = {*self._tasks.values(), *self._ending}
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def sync(self) -> list[asyncio.Event]:
         """Follow `pool.config`: resolve names that are new, forget those that are gone.
@@ -97,17 +93,12 @@ class Resolver:
         wanted = {name: bind for name, bind in wanted.items() if is_name(bind)}
         for name in self._tasks.keys() - wanted.keys():
             self._known.pop(name, None)
-            task = self._tasks.pop(name)
-            task.cancel()
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._tasks.end(name)
         tried = []
         for name, bind in wanted.items():
             if name not in self._tasks:
                 tried.append(asyncio.Event())
-                self._tasks[name] = asyncio.create_task(
-                    self._follow(name, bind, tried[-1]), name=f"resolve {name}"
-                )
+                self._tasks.start(name, self._follow(name, bind, tried[-1]), f"resolve {name}")
         return tried
 
     async def _follow(self, name: str, bind: Bind, tried: asyncio.Event) -> None:
