@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent.parent / "vsproxy"
+import vsproxy
+
+PACKAGE = Path(vsproxy.__file__).parent
 PXDS = sorted(PACKAGE.rglob("*.pxd"))
 WRITTEN = [pxd for pxd in PXDS if pxd.with_suffix(".py").exists()]
 
