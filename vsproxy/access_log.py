@@ -49,24 +49,24 @@ class AccessRecord:
     time: float
     client: str
     listener: str
-    method: bytes
-    host: bytes
-    target: bytes
-    minor: int
+    method: bytes = b""
+    host: bytes = b""
+    target: bytes = b""
+    minor: int = 1
     status: int
-    bytes_in: int
-    bytes_out: int
-    queue: float
-    connect: float
-    first_byte: float
-    total: float
-    pool: str
-    server: str
-    tries: int
+    bytes_in: int = 0
+    bytes_out: int = 0
+    queue: float = -1.0
+    connect: float = -1.0
+    first_byte: float = -1.0
+    total: float = -1.0
+    pool: str = ""
+    server: str = ""
+    tries: int = 0
     request_id: bytes
     outcome: str
-    referer: bytes
-    user_agent: bytes
+    referer: bytes = b""
+    user_agent: bytes = b""
     tls: bool
 
 

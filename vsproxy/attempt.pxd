@@ -19,6 +19,8 @@ cdef class Timings:
 
 cdef class Attempt(ExchangeEvents):
     cdef public bint body_consumed
+    cdef public Py_ssize_t bytes_in
+    cdef public Py_ssize_t bytes_out
     cdef public object connecting
     cdef public Downstream downstream
     cdef public Forwarding forwarding
@@ -26,6 +28,7 @@ cdef class Attempt(ExchangeEvents):
     cdef public RequestHead head
     cdef public object key
     cdef public Server last_server
+    cdef public object on_over
     cdef public str outcome
     cdef public bint over
     cdef public list pending

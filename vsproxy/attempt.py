@@ -44,6 +44,8 @@ class Attempt(ExchangeEvents):
 
     __slots__ = (
         "body_consumed",
+        "bytes_in",
+        "bytes_out",
         "connecting",
         "downstream",
         "forwarding",
@@ -51,6 +53,7 @@ class Attempt(ExchangeEvents):
         "head",
         "key",
         "last_server",
+        "on_over",
         "outcome",
         "over",
         "pending",
@@ -81,6 +84,7 @@ class Attempt(ExchangeEvents):
         forwarding: Forwarding,
         request_id: bytes,
         sweep: Sweep,
+        on_over: Any,
     ) -> None:
         self.downstream = downstream
         self.head = head
@@ -90,6 +94,7 @@ class Attempt(ExchangeEvents):
         self.forwarding = forwarding
         self.request_id = request_id
         self.sweep = sweep
+        self.on_over = on_over
         self.timings = Timings()
 
         # Where it goes
@@ -116,6 +121,8 @@ class Attempt(ExchangeEvents):
 
         # What is logged
         self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.outcome = "ok"
 
     def reject(self, kind: str) -> None:

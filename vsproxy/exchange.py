@@ -9,12 +9,8 @@ again is in `vsproxy.attempt`.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from vsproxy.attempt import Attempt
-from vsproxy.headers import Forwarding
-from vsproxy.stream import Downstream
-from vsproxy.timers import Sweep
 from vsproxy.tunnel import Tunnel
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 
@@ -35,24 +31,9 @@ REASONS = {
 
 
 class Exchange(Attempt):
-    """See the module. `downstream` is told what to send, and told `on_exchange_over` by `finish`."""
+    """See the module. `downstream` is told what to send, and `on_over` is called once, by `finish`."""
 
-    __slots__ = ("bytes_in", "bytes_out", "on_over")
-
-    def __init__(
-        self,
-        downstream: Downstream,
-        head: RequestHead,
-        route: Any,
-        forwarding: Forwarding,
-        request_id: bytes,
-        sweep: Sweep,
-        on_over: Any,
-    ) -> None:
-        super().__init__(downstream, head, route, forwarding, request_id, sweep)
-        self.on_over = on_over
-        self.bytes_in = 0
-        self.bytes_out = 0
+    __slots__ = ()
 
     # Choosing a server
 
@@ -156,8 +137,7 @@ class Exchange(Attempt):
 
     def finish_with(self, trailers: bytes) -> None:
         """Log, and let the downstream side end its message."""
-        self.over = True
-        self.on_over(self)
+        self.finish()
         self.downstream.send_end(trailers)
 
     def on_upstream_failed(self, kind: str) -> None:
@@ -184,15 +164,11 @@ class Exchange(Attempt):
             self.response_begun = False
         if self.response_begun:
             self.outcome = "upstream_" + kind
-            self.over = True
-            self.on_over(self)
-            self.downstream.abort()
+            self.break_off()
         elif kind in self.pool.retry_causes and self.is_repeatable():
             self.move_on_from(server, kind)  # type: ignore[arg-type]
         else:
             self.reject(kind)
-
-    # Trying again
 
     # The end
 
@@ -207,20 +183,21 @@ class Exchange(Attempt):
         self.leave_server()
         if self.response_begun:
             self.outcome = kind
-            self.over = True
-            self.on_over(self)
-            self.downstream.abort()
+            self.break_off()
         else:
             self.reject(kind)
+
+    def break_off(self) -> None:
+        """End a response that has begun, visibly before its end."""
+        self.finish()
+        self.downstream.abort()
 
     def refuse(self, status: int, reason: str) -> None:
         """The client broke the protocol, or stalled, in the middle of its body."""
         self.leave_server()
         self.outcome = "bad_request"
         if self.response_begun:
-            self.over = True
-            self.on_over(self)
-            self.downstream.abort()
+            self.break_off()
         else:
             self.answer(status, reason)
 

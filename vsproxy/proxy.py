@@ -81,7 +81,7 @@ class Proxy:
             self.access_log.start()
         for name, pool_config in config.pools.items():
             self._add_pool(Pool(name, pool_config, self._sweep))
-        self._serving = Serving(loop, self._sweep, self._make_router(config), self.access_log)
+        self._serving = Serving(self._sweep, self._make_router(config), self.access_log)
         budget = Descriptors(current_limit())
         for listener_config in config.listeners:
             self._bind(listener_config, loop, budget)

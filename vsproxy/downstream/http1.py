@@ -297,8 +297,6 @@ class DownstreamConnection(ClientConnection):
         self.exchange = None
         self.connection_lost(None)
 
-    # Timed interface
-
     # Inside
 
     def next_request(self) -> None:

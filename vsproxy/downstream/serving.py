@@ -82,7 +82,6 @@ class Serving:
         "access_log",
         "connections",
         "draining",
-        "loop",
         "request_count",
         "request_prefix",
         "router",
@@ -92,9 +91,8 @@ class Serving:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sweep: Sweep, router: Router, access_log: AccessLog | None
+        self, sweep: Sweep, router: Router, access_log: AccessLog | None
     ) -> None:
-        self.loop = loop
         self.sweep = sweep
         self.router = router
         self.access_log = access_log
@@ -139,24 +137,9 @@ class Serving:
                 time=time.time(),
                 client=client,
                 listener=settings.address,
-                method=b"",
-                host=b"",
-                target=b"",
-                minor=1,
                 status=status,
-                bytes_in=0,
-                bytes_out=0,
-                queue=-1.0,
-                connect=-1.0,
-                first_byte=-1.0,
-                total=-1.0,
-                pool="",
-                server="",
-                tries=0,
                 request_id=self.next_request_id(),
                 outcome=f"bad_request: {reason}",
-                referer=b"",
-                user_agent=b"",
                 tls=settings.secure,
             )
         )

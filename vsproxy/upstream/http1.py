@@ -18,9 +18,8 @@ from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.server import Server
 from vsproxy.wire.body import BodyReader
 from vsproxy.wire.http1 import ResponseParser, response_body_mode
-from vsproxy.wire.message import RequestHead, ResponseHead
+from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
 
-BODY_UNTIL_CLOSE = 3
 _BODY_UNTIL_CLOSE = BODY_UNTIL_CLOSE
 _NEVER = NEVER
 

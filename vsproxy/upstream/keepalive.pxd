@@ -2,6 +2,8 @@ from vsproxy.upstream.http1 cimport UpstreamConnection
 from vsproxy.upstream.server cimport Server
 import cython
 
+cdef int _DRAIN, _MAINT
+
 
 cdef class Keepalive:
     cdef public double age

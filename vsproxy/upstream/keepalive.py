@@ -6,7 +6,9 @@ from __future__ import annotations
 import socket
 
 from vsproxy.upstream.http1 import UpstreamConnection
-from vsproxy.upstream.server import Server
+from vsproxy.upstream.server import DRAIN, MAINT, Server
+
+_DRAIN, _MAINT = DRAIN, MAINT
 
 
 def looks_alive(connection: UpstreamConnection) -> bool:
@@ -74,7 +76,8 @@ class Keepalive:
             or connection.lost
             or self.limit == 0
             or server.removed
-            or server.state > 2
+            or server.state == _DRAIN
+            or server.state == _MAINT
             or connection.requests >= self.requests
             or now - connection.created >= self.age
         ):

@@ -1,4 +1,3 @@
-cdef int _UP, _DOWN, _CHECKING, _DRAIN, _MAINT
 cdef int _REUSE_STREAK
 
 cdef class Server:
@@ -21,7 +20,6 @@ cdef class Server:
     cdef public Py_ssize_t check_failures
 
     cdef public double score
-    cdef public double turn
     cdef public Py_ssize_t position
 
     cdef public list idle
@@ -40,7 +38,6 @@ cdef class Server:
     cdef public dict failures
 
     cpdef bint is_full(self)
-    cpdef bint is_available(self)
     cpdef count_failure(self, str kind)
     cpdef note_announced(self, double timeout)
     cpdef note_reuse(self)

@@ -8,7 +8,6 @@ DOWN = 1
 CHECKING = 2
 DRAIN = 3
 MAINT = 4
-_UP, _DOWN, _CHECKING, _DRAIN, _MAINT = UP, DOWN, CHECKING, DRAIN, MAINT
 #: Successful reuses without an unannounced close before a server's idle connections are trusted.
 REUSE_STREAK = 8
 _REUSE_STREAK = REUSE_STREAK
@@ -56,7 +55,6 @@ class Server:
         "state_reason",
         "state_since",
         "statuses",
-        "turn",
         "up_since",
         "weight",
     )
@@ -94,7 +92,6 @@ class Server:
 
         # What the balancer keeps with it
         self.score = 0.0
-        self.turn = 0.0
         self.position = -1
 
         # What keepalive keeps with it
@@ -132,10 +129,6 @@ class Server:
     def is_full(self) -> bool:
         """Whether `max_connections` (0: no limit) is reached."""
         return 0 < self.max_connections <= self.active
-
-    def is_available(self) -> bool:
-        """Up and not full."""
-        return self.state == _UP and not self.is_full()
 
     def count_failure(self, kind: str) -> None:
         """Count one failure of `kind`: connect, timeout, reset, bad_response."""
