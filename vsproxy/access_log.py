@@ -74,16 +74,24 @@ class AccessLog:
     """Formats records and hands the lines to a writer thread.
 
     `format` is "json", "combined" or "off" (then nothing is opened or written); `path` is a file, a FIFO or
-    `-` for stdout. All methods are for the thread of the loop, `reopen` from `loop.add_signal_handler`.
+    `-` for stdout. All methods are for the thread of the loop, `reopen` from `loop.add_signal_handler`, but
+    `close` may be called in another one once nothing is logged any more, as it waits for the disk.
+
+    To change format or path, start the new log beside the old one, which is where it can fail; log to it, and
+    close the old one. No line is lost then or written twice.
     """
 
-    def __init__(self, format: AccessFormat, path: str) -> None:
-        """Raises ValueError for an unknown format."""
+    def __init__(self, format: AccessFormat, path: str, lock: int | None = None) -> None:
+        """`lock` is a descriptor that all processes with a log at `path` have in common, as `LogLock` says.
+
+        Without one, lines longer than PIPE_BUF (4 KiB) may be mixed with those of another process, unless
+        `path` is a file. Raises ValueError for an unknown format.
+        """
         if format not in ("json", "combined", "off"):
             raise ValueError(f"access log format {format!r}")
         lines = JsonLines() if format == "json" else CombinedLines()
         self._line: Callable[[AccessRecord], str] = lines.line
-        self._writer = None if format == "off" else LogWriter(path)
+        self._writer = None if format == "off" else LogWriter(path, lock)
 
     @property
     def written(self) -> int:
@@ -96,7 +104,7 @@ class AccessLog:
         return self._writer.lost if self._writer else 0
 
     def start(self) -> None:
-        """Open the output and start the writer thread. Raises OSError if it cannot be opened."""
+        """Open the output and start the writer thread. Raises OSError that names the path if that fails."""
         if self._writer:
             self._writer.start()
 

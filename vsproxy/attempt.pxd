@@ -14,6 +14,7 @@ cdef class Timings:
     cdef public double began
     cdef public double connected
     cdef public double first_byte
+    cdef public double sent
     cdef public double wall
 
 

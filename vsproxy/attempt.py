@@ -29,13 +29,14 @@ _IDEMPOTENT = IDEMPOTENT
 class Timings:
     """When things happened, in seconds of `time.monotonic()`; 0.0 for what did not."""
 
-    __slots__ = ("assigned", "began", "connected", "first_byte", "wall")
+    __slots__ = ("assigned", "began", "connected", "first_byte", "sent", "wall")
 
     def __init__(self) -> None:
         self.wall = time.time()
         self.began = time.monotonic()
         self.assigned = 0.0
         self.connected = 0.0
+        self.sent = 0.0
         self.first_byte = 0.0
 
 
@@ -204,6 +205,7 @@ class Attempt(ExchangeEvents):
         server = self.server
         self.upstream = connection
         server.requests += 1  # type: ignore[union-attr]
+        self.timings.sent = time.monotonic()
         connection.begin(self, pool.read_timeout, pool.send_timeout)
         if not self.upgrade:
             head.upgrade = b""
@@ -240,8 +242,7 @@ class Attempt(ExchangeEvents):
                 return self.head.host
             wanted = "server"
         if wanted == "server":
-            name = self.server.name  # type: ignore[union-attr]
-            return b"localhost" if name.startswith("unix:") else name.encode("latin-1")
+            return self.server.host_field()  # type: ignore[union-attr]
         return wanted.encode("latin-1")
 
     def is_repeatable(self) -> bool:
@@ -305,7 +306,7 @@ class Attempt(ExchangeEvents):
         """Let go of the server and of whatever connects us to it."""
         if self.queued:
             self.queued = False
-            self.pool.leave_queue(self)
+            self.pool.queue.leave(self)
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None

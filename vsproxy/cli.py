@@ -13,7 +13,8 @@ from vsproxy.config.check import Checked, check_file, load_checked, warnings
 from vsproxy.config.model import Config
 from vsproxy.config.schema import json_schema
 from vsproxy.demo import run_demo
-from vsproxy.errors import ConfigError, Problem
+from vsproxy.errors import ConfigError, Problem, VsproxyError
+from vsproxy.remote import ask
 from vsproxy.run import run_foreground
 from vsproxy.version import version_line
 
@@ -70,6 +71,31 @@ def check(
 
 
 @app.command()
+def reload(
+    config: Annotated[str, typer.Option("--config", "-c", metavar="FILE", help="What vsproxy runs with.")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the outcome.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Have the running vsproxy read its configuration again, wait, and say what came of it.
+
+    Exit status 0 if it was reloaded, 2 if there are mistakes in the file, 1 in any other case.
+    """
+    try:
+        answer = ask(config, {"command": "reload"}, timeout)
+    except VsproxyError as error:
+        answer = {"message": str(error)}
+    done = answer.get("ok") is True
+    message, problems, notes = answer.get("message", ""), _lines(answer, "problems"), _lines(answer, "notes")
+    if as_json:
+        outcome = {"file": config, "ok": done, "message": message, "problems": problems, "notes": notes}
+        typer.echo(json.dumps(outcome, indent=2))
+    else:
+        for line in (*problems, *notes, message):
+            typer.echo(line, err=not done)
+    raise typer.Exit(0 if done else WRONG if problems else 1)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration."""
     typer.echo(json.dumps(json_schema(Config), indent=2))
@@ -96,6 +122,12 @@ def _summary(config: Config) -> str:
         (servers, "server"),
     )
     return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+
+
+def _lines(answer: dict[str, object], key: str) -> list[str]:
+    """The texts at `key`; a supervisor of another version may have none."""
+    found = answer.get(key)
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def _as_json(checked: Checked, cautions: list[Problem]) -> dict[str, object]:

@@ -1,53 +1,92 @@
-"""What keeps a pool's states true: name resolution, active checks, recovery after passive ejection.
+"""What keeps a pool's states true: name resolution, active checks, passive ejection and the way back from it.
 
-In a later release one control process does this for all workers; an embedded `Proxy` does it in its loop.
+One control process does this for all workers; an embedded `Proxy` does it in its own loop.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from vsproxy.config.model import PoolConfig
+from vsproxy.upstream.endpoint import Endpoint
 from vsproxy.upstream.health import HealthChecker
+from vsproxy.upstream.lookup import Lookup
+from vsproxy.upstream.passive import PassiveJudge
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.recovery import PassiveRecovery
 from vsproxy.upstream.resolve import Resolver
+from vsproxy.upstream.server import Server
 
 
 class PoolControl:
-    """The keepers of one pool."""
+    """The keepers of one pool. `lookup` is shared by all pools and belongs to whoever made it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, lookup: Lookup) -> None:
         self.pool = pool
-        self._resolver = Resolver(pool)
+        self.resolver = Resolver(pool, lookup)
         self._keeper = self._make_keeper()
+        # Those that were told to end.
+        self._ending: set[asyncio.Task[None]] = set()
+        self._judge = PassiveJudge(pool, self._ejected)
+        pool.judge = self._judge.note
+        pool.on_servers_changed = self._sync
 
     def _make_keeper(self) -> HealthChecker | PassiveRecovery:
         pool = self.pool
         config = pool.config
         if config.health is not None:
-            pool.on_ejected = None
             return HealthChecker(pool, config.health)
-        recovery = PassiveRecovery(pool, config.fail_window, config.timeouts.connect)
-        pool.on_ejected = recovery.ejected
-        return recovery
+        return PassiveRecovery(pool, config.fail_window, config.timeouts.connect)
 
-    async def start(self) -> None:
-        """Resolve the pool's names (a few seconds at most), then keep it."""
-        self.pool.on_servers_changed = self._sync
-        await self._resolver.start()
-        self._keeper.start()
+    def _ejected(self, server: Server) -> None:
+        if isinstance(self._keeper, PassiveRecovery):
+            self._keeper.ejected(server)
 
     def _sync(self) -> None:
+        self._judge.sync()
         self._keeper.sync()
 
-    async def follow(self) -> None:
-        """The pool has got a new configuration: states are kept, checks begin anew."""
-        await self._keeper.stop()
-        self._keeper = self._make_keeper()
-        self._resolver.sync()
+    async def start(self, remembered: Mapping[str, Sequence[Endpoint]] | None = None) -> None:
+        """Resolve the pool's names (a few seconds at most), then keep it.
+
+        `remembered` is what names stood for when somebody looked last: they stay in use until there is news.
+        """
+        self.pool.populate()
+        for name, endpoints in (remembered or {}).items():
+            self.resolver.remember(name, endpoints)
+        await self.resolver.start()
         self._keeper.start()
+
+    async def prepare(self, config: PoolConfig) -> None:
+        """Resolve what is new in `config`, so that `follow` finds it done; changes nothing."""
+        await self.resolver.prefetch(config.servers)
+
+    def follow(self, config: PoolConfig) -> None:
+        """Give the pool its new configuration: states are kept, and checks go on where theirs is the same."""
+        old = self.pool.config
+        if config == old:
+            return
+        with self.pool.at_once():
+            self.pool.update(config)
+            self.resolver.sync()
+        if _checks_of(config) != _checks_of(old):
+            self._end(self._keeper)
+            self._keeper = self._make_keeper()
+            self._keeper.start()
+
+    def _end(self, keeper: HealthChecker | PassiveRecovery) -> None:
+        task = asyncio.create_task(keeper.stop(), name=f"end checks of {self.pool.name}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def stop(self) -> None:
         """End every task."""
         self.pool.on_servers_changed = None
-        self.pool.on_ejected = None
-        await self._keeper.stop()
-        await self._resolver.stop()
+        self.pool.judge = None
+        await asyncio.gather(self._keeper.stop(), self.resolver.stop(), *self._ending)
+
+
+def _checks_of(config: PoolConfig) -> tuple[object, ...]:
+    """The part of a pool's configuration that its keeper is made of."""
+    return config.health, config.fail_window, config.timeouts.connect

@@ -99,14 +99,17 @@ class Exchange(Attempt):
     def on_response_head(self, head: ResponseHead, more: bool) -> None:
         """Pass the head on, unless its status sends the request to another server."""
         status = head.status
-        if self.timings.first_byte == 0.0:
-            self.timings.first_byte = time.monotonic()
-        self.server.statuses[status // 100] += 1  # type: ignore[union-attr]
+        server = self.server
+        timings = self.timings
+        now = time.monotonic()
+        if timings.first_byte == 0.0:
+            timings.first_byte = now
+        server.statuses[status // 100] += 1  # type: ignore[union-attr]
+        server.first_byte.observe(now - timings.sent)  # type: ignore[union-attr]
         if status == 101:
             self.open_tunnel(head)
             return
         if status in self.pool.retry_statuses and self.may_move_on():
-            server = self.server
             self.leave_server()
             self.move_on_from(server, str(status))  # type: ignore[arg-type]
             return
@@ -223,6 +226,11 @@ class Exchange(Attempt):
     def finish(self) -> None:
         """The exchange is over and nothing more is to be sent."""
         self.over = True
+        pool = self.pool
+        if pool is not None:
+            pool.statuses[self.status // 100] += 1
+            if self.tunnel is None:
+                pool.duration.observe(time.monotonic() - self.timings.began)
         self.on_over(self)
 
     # Back-pressure

@@ -11,13 +11,15 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from vsproxy.binding import BoundAddress, open_address
 from vsproxy.config.model import ListenerConfig
 from vsproxy.descriptors import Descriptors, low_mark
 from vsproxy.errors import VsproxyError
-from vsproxy.tls import make_server_context
+from vsproxy.listener_stats import ListenerStats
+from vsproxy.tls import ServerTls, load_server_tls
 from vsproxy.tls_gate import Opening, answer_plain_http, read_opening
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -45,79 +47,23 @@ _ONE_CLIENT_FAILED = frozenset(
 logger = logging.getLogger(__name__)
 
 
-class ListenerStats:
-    """The counts of one listener, and how a connection says that it has come and gone.
-
-    The downstream connection calls `opened` in connection_made and `closed` in connection_lost, once each.
-    """
-
-    __slots__ = (
-        "_descriptors",
-        "_on_release",
-        "accepted",
-        "active",
-        "bad_requests",
-        "paused",
-        "pauses",
-        "pending",
-        "plain_on_tls",
-        "tls_failures",
-    )
-
-    def __init__(self, descriptors: Descriptors, on_release: Callable[[], None]) -> None:
-        self.accepted = 0  # clients accepted so far
-        self.pending = 0  # accepted, but not yet a connection: the TLS handshake, above all
-        self.active = 0  # connections now
-        self.tls_failures = 0  # handshakes that failed or took too long
-        self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
-        self.bad_requests: dict[str, int] = {}  # requests refused, by reason
-        self.paused = False
-        self.pauses = 0
-        self._descriptors = descriptors
-        self._on_release = on_release
-
-    @property
-    def held(self) -> int:
-        """Descriptors that clients of this listener hold."""
-        return self.pending + self.active
-
-    def admitted(self) -> None:
-        """A client was accepted; `opened` or `refused` follows."""
-        self.accepted += 1
-        self.pending += 1
-        self._descriptors.take()
-
-    def opened(self) -> None:
-        """A connection was made; `closed` follows."""
-        self.pending -= 1
-        self.active += 1
-
-    def refused(self) -> None:
-        """An admitted client never became a connection."""
-        self.pending -= 1
-        self._release()
-
-    def closed(self) -> None:
-        """A connection was lost."""
-        self.active -= 1
-        self._release()
-
-    def count_bad_request(self, reason: str) -> None:
-        """A request was refused as malformed; `reason` is that of BadMessage."""
-        self.bad_requests[reason] = self.bad_requests.get(reason, 0) + 1
-
-    def _release(self) -> None:
-        self._descriptors.give_back()
-        self._on_release()
-
-
 MakeProtocol = Callable[[ListenerStats], asyncio.BaseProtocol]
+
+
+class Terms(NamedTuple):
+    """On what terms clients are served from now on: swapped as a whole by a reload."""
+
+    config: ListenerConfig
+    make_protocol: MakeProtocol
+    tls: ServerTls | None
 
 
 class Listener:
     """One address: `bind`, `start`, and in the end `stop_accepting` and `settle`.
 
-    `make_protocol` is called once per connection. Raises VsproxyError at once if the certificate is unusable.
+    `make_protocol` is called once per connection. `tls` is the TLS side of `config` if it was loaded already;
+    otherwise that is done here and raises VsproxyError if the certificate is unusable. `max_connections` is
+    divided among `sharers` processes.
     """
 
     def __init__(
@@ -127,36 +73,80 @@ class Listener:
         make_protocol: MakeProtocol,
         descriptors: Descriptors,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        tls: ServerTls | None = None,
+        sharers: int = 1,
     ) -> None:
-        self.config = config
+        if config.tls is not None and tls is None:
+            tls = load_server_tls(config.tls)
+        self.terms = Terms(config, make_protocol, tls)
         self.stats = ListenerStats(descriptors, self._on_room)
         self._loop = loop
-        self._make_protocol = make_protocol
         self._descriptors = descriptors
         self._handshake_timeout = handshake_timeout
-        # One context for the listener's life: session tickets are sealed with its keys.
-        self._context = make_server_context(config.tls) if config.tls else None
-        self._max = config.max_connections
+        self._sharers = sharers
+        self._max = self._share(config)
         self._bound: BoundAddress | None = None
         self._watching = False
         self._stopped = False
         self._retry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        # Sockets of a sibling that is down, by its number.
+        self._lent: dict[int, Sequence[socket.socket]] = {}
+
+    @property
+    def config(self) -> ListenerConfig:
+        """The configuration in force."""
+        return self.terms.config
 
     @property
     def address(self) -> str:
         """The address as bound: "host:port" with the real port, or "unix:/path"."""
         return str(self._bound.bind if self._bound else self.config.bind)
 
-    def bind(self) -> None:
-        """Open the listening sockets; clients queue from here on. Raises VsproxyError."""
-        self._bound = open_address(self.config.bind, self.config.backlog)
+    @property
+    def certificate_expiry(self) -> float | None:
+        """When the certificate expires, in seconds since 1970; None without TLS."""
+        return self.terms.tls.expiry if self.terms.tls is not None else None
+
+    def bind(self, bound: BoundAddress | None = None) -> None:
+        """Open the listening sockets, or take over `bound`; clients queue from here on. Raises VsproxyError."""
+        self._bound = bound or open_address(self.config.bind, self.config.backlog)
 
     def start(self) -> None:
         """Begin to accept. Raises VsproxyError before `bind`."""
         if self._bound is None:
             raise VsproxyError(f"the listener on {self.config.bind} was started before it was bound")
         self._watch()
+
+    def switch(self, terms: Terms) -> None:
+        """Serve clients that come from now on by `terms`, whose address is the same."""
+        if self._bound is not None and terms.config.backlog != self.config.backlog:
+            for sock in self._bound.sockets:
+                sock.listen(terms.config.backlog)
+        self.terms = terms
+        self._max = self._share(terms.config)
+        self._on_room()
+
+    def _share(self, config: ListenerConfig) -> int:
+        """Our part of `max_connections`, 0 for no limit."""
+        return -(-config.max_connections // self._sharers)
+
+    def borrow(self, lender: int, sockets: Sequence[socket.socket]) -> None:
+        """Accept on the sockets of a sibling too, until `give_back`."""
+        if self._stopped:
+            return
+        self.give_back(lender)
+        self._lent[lender] = sockets
+        if self._watching:
+            for sock in sockets:
+                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+
+    def give_back(self, lender: int) -> None:
+        """The sibling is there again; no effect if nothing was borrowed from it."""
+        for sock in self._lent.pop(lender, ()):
+            if self._watching:
+                self._loop.remove_reader(sock.fileno())
+            sock.close()
 
     def stop_accepting(self) -> None:
         """Accept what is queued, then close the listening sockets. Connections are not touched.
@@ -190,10 +180,17 @@ class Listener:
             return
         # First, so that no new client of a Unix socket slips in between the last accept and close.
         self._bound.remove_path()
-        for sock in self._bound.sockets:
+        for sock in self._all_sockets():
             while (client := self._accept(sock)) is not None:
                 self._admit(client)
+        for lender in tuple(self._lent):
+            self.give_back(lender)
         self._bound.close()
+
+    def _all_sockets(self) -> list[socket.socket]:
+        """Our own and those that are borrowed."""
+        own = self._bound.sockets if self._bound is not None else []
+        return [*own, *(sock for sockets in self._lent.values() for sock in sockets)]
 
     # Accepting
 
@@ -272,13 +269,13 @@ class Listener:
     def _watch(self) -> None:
         if self._bound is not None and not self._watching and not self._stopped:
             self._watching = True
-            for sock in self._bound.sockets:
+            for sock in self._all_sockets():
                 self._loop.add_reader(sock.fileno(), self._on_readable, sock)
 
     def _unwatch(self) -> None:
         if self._bound is not None and self._watching:
             self._watching = False
-            for sock in self._bound.sockets:
+            for sock in self._all_sockets():
                 self._loop.remove_reader(sock.fileno())
 
     # From a socket to a connection
@@ -298,8 +295,10 @@ class Listener:
                 self.stats.refused()
 
     async def _connect(self, client: socket.socket) -> bool:
-        if self._context is None:
-            await self._loop.connect_accepted_socket(self._protocol, client)
+        terms = self.terms
+        tls = terms.tls
+        if tls is None:
+            await self._loop.connect_accepted_socket(lambda: terms.make_protocol(self.stats), client)
             return True
         deadline = self._loop.time() + self._handshake_timeout
         try:
@@ -309,28 +308,28 @@ class Listener:
             self.stats.tls_failures += 1
             raise
         if opening is Opening.TLS:
-            await self._shake_hands(client, self._context, deadline)
+            await self._shake_hands(client, terms, tls.context, deadline)
             return True
         if opening is Opening.HTTP:
             self.stats.plain_on_tls += 1
             await answer_plain_http(self._loop, client)
         return False
 
-    async def _shake_hands(self, client: socket.socket, context: ssl.SSLContext, deadline: float) -> None:
+    async def _shake_hands(
+        self, client: socket.socket, terms: Terms, context: ssl.SSLContext, deadline: float
+    ) -> None:
         # The loops refuse a timeout of 0; the first byte came in time, so a moment is left.
         remaining = max(0.001, deadline - self._loop.time())
         try:
             await self._loop.connect_accepted_socket(
-                self._protocol,
+                lambda: terms.make_protocol(self.stats),
                 client,
                 ssl=context,
                 ssl_handshake_timeout=remaining,
                 # Covers the last bytes of a response too, so it must bear a client that reads slowly.
-                ssl_shutdown_timeout=self.config.send_timeout,
+                ssl_shutdown_timeout=terms.config.send_timeout,
             )
         except (OSError, RuntimeError):
             self.stats.tls_failures += 1
             raise
-
-    def _protocol(self) -> asyncio.BaseProtocol:
-        return self._make_protocol(self.stats)
+        self.stats.handshakes += 1

@@ -1,70 +1,32 @@
 """Lines to a file, pipe or terminal from a thread of their own, so that the loop never waits for a disk.
 
 The loop thread appends to a queue; the writer thread takes what has gathered every `FLUSH_INTERVAL`, or as
-soon as `BATCH_BYTES` are queued, and writes it in one call. A line that cannot be written (full disk, nobody
-at the other end of the pipe, a queue at `MAX_QUEUED_BYTES`) is lost and counted; nothing is raised.
+soon as `BATCH_BYTES` are queued, and writes it. A line that cannot be written (full disk, nobody at the
+other end of the pipe, a queue at `MAX_QUEUED_BYTES`) is lost and counted; nothing is raised. A line of which
+a full disk has taken half is finished as soon as there is room.
 
-Several processes may share one output: a file is opened with O_APPEND, and to anything else (pipe, socket,
-terminal) no more than PIPE_BUF bytes go out at once, ending at the end of a line, which POSIX keeps in one
-piece. Only lines longer than PIPE_BUF can then be mixed with those of another process.
+Several processes, and the old and the new writer during a reload, may share one output: see `log_output`.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import select
-import stat
 import threading
 import time
 from collections import deque
+
+from vsproxy.log_output import STANDARD, LogOutput
 
 FLUSH_INTERVAL = 0.1
 BATCH_BYTES = 64 * 1024
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 CLOSE_TIMEOUT = 1.0
-STDOUT = "-"
-_STDOUT_DESCRIPTOR = 1
-_STUCK_TIMEOUT = 0.5
+#: Seconds beyond the timeout of `close` in which an output that takes bytes, but slowly, may finish a line.
+_OVERTIME = 0.25
+#: Seconds beyond it after which the thread is given up.
+_STUCK_TIMEOUT = 1.0
 
 _logger = logging.getLogger(__name__)
-
-
-class LogOutput:
-    """An open descriptor for log lines. `most` is how many bytes may go out in one write."""
-
-    def __init__(self, path: str) -> None:
-        """Open `path` for appending, creating it; `-` is stdout. Raises OSError."""
-        # Ours, and not blocking, unless it is stdout: that flag would be shared with whoever else holds it.
-        self._descriptor = os.dup(_STDOUT_DESCRIPTOR) if path == STDOUT else _open(path)
-        self._regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self.most = BATCH_BYTES if self._regular else select.PIPE_BUF
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLOUT)
-
-    def is_writable(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until a write would not block; an error counts as writable."""
-        return self._regular or bool(self._poll.poll(timeout * 1000))
-
-    def write(self, data: bytes) -> int:
-        """How many of the bytes were taken. Raises OSError."""
-        return os.write(self._descriptor, data)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self._descriptor)
-
-
-def _open(path: str) -> int:
-    flags = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        return os.open(path, os.O_WRONLY | flags, 0o644)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-    # A FIFO that nobody reads yet; Linux opens it for both, and a reader may come later (fifo(7)).
-    return os.open(path, os.O_RDWR | flags, 0o644)
 
 
 class LogWriter:
@@ -74,8 +36,10 @@ class LogWriter:
     Each counter is written by one side only, so no lock is taken per line.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: int | None = None) -> None:
+        """`lock`: a descriptor common to all processes that write to `path`, see `LogLock`."""
         self._path = path
+        self._lock = lock
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._wake = threading.Event()
         self._queue: deque[str] = deque()
@@ -93,9 +57,10 @@ class LogWriter:
         self._taken_bytes = 0
         self._idle = False
         self._output: LogOutput | None = None
+        # What is being written: `_rest` from `_at` on. When that fails in the middle of a line, the rest of
+        # it is kept in `_tail`, which comes before all else.
         self._rest = b""
-        # `_rest`, or when that is empty `_tail`, begins in the middle of a line whose start is written.
-        self._torn = False
+        self._at = 0
         self._tail = b""
         self._failing = False
 
@@ -105,8 +70,8 @@ class LogWriter:
         return self._refused + self._failed
 
     def start(self) -> None:
-        """Open the output and start the thread. Raises OSError if it cannot be opened."""
-        self._output = LogOutput(self._path)
+        """Open the output and start the thread. Raises OSError that names the path if it cannot be opened."""
+        self._output = LogOutput(self._path, lock=self._lock)
         self._thread.start()
 
     def put(self, line: str) -> None:
@@ -123,7 +88,7 @@ class LogWriter:
 
     def reopen(self) -> None:
         """Have the thread write what is queued, then open the path again: for after a rename."""
-        if self._path != STDOUT:
+        if self._path != STANDARD:
             self._reopen_wanted = True
             self._wake.set()
 
@@ -146,15 +111,16 @@ class LogWriter:
             if self._reopen_wanted:
                 self._open_again()
         self._flush()
-        self._lose(self._rest + self._tail + self._take(self._put_bytes))
+        self._lose(self._unwritten() + self._take(self._put_bytes))
         self._current_output().close()
 
     def _gather(self) -> None:
         """Sleep until there is something to do, and then a little longer, for more lines to come."""
         self._idle = True
         # Looked at after `_idle` is set, as `put` looks at `_idle` after its append: one of the two sees.
-        if not (self._queue or self._closing or self._reopen_wanted):
-            self._wake.wait()
+        if not (self._queue or self._rest or self._closing or self._reopen_wanted):
+            # Others may be waiting for the end of our line.
+            self._wake.wait(FLUSH_INTERVAL if self._tail else None)
         self._idle = False
         self._wake.clear()
         if not (self._closing or self._reopen_wanted) and self._put_bytes - self._taken_bytes < BATCH_BYTES:
@@ -164,16 +130,22 @@ class LogWriter:
     def _flush(self) -> None:
         """Write until nothing is left, or until the output is blocked and something else is wanted."""
         output = self._current_output()
-        if not self._rest:
-            self._rest, self._tail = self._tail, b""
+        self._refill(b"")
         while self._rest or self._queue:
             if not self._rest:
-                self._rest = self._tail + self._take(output.most - len(self._tail))
-                self._tail = b""
-            if output.is_writable(FLUSH_INTERVAL):
-                self._write(output)
-            elif self._reopen_wanted or (self._closing and time.monotonic() >= self._close_by):
-                return
+                self._refill(self._take(BATCH_BYTES - len(self._tail)))
+            overtime = time.monotonic() - self._close_by if self._closing else -1.0
+            if overtime >= _OVERTIME:
+                break
+            if self._write(output):
+                continue
+            if self._reopen_wanted or overtime >= 0:
+                break
+        output.give_way()
+
+    def _refill(self, lines: bytes) -> None:
+        if not self._rest:
+            self._rest, self._tail = self._tail + lines, b""
 
     def _take(self, most: int) -> bytes:
         """Lines from the queue, as many as fit into `most` bytes but at least one if there is any."""
@@ -187,29 +159,35 @@ class LogWriter:
         self._taken_bytes += size
         return "".join(lines).encode("ascii")
 
-    def _write(self, output: LogOutput) -> None:
-        """One write of `_rest`; what a failure loses is counted."""
+    def _write(self, output: LogOutput) -> bool:
+        """One write, once there is room; False if there is none. What a failure loses is counted."""
         try:
-            count = output.write(self._rest)
+            if not output.ready(FLUSH_INTERVAL):
+                return False
+            count = output.write(self._rest, self._at)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
-            self._give_up_rest(error)
-            return
-        if count:
-            self.written += self._rest.count(b"\n", 0, count)
-            self._torn = self._rest[count - 1] != 0x0A
-            self._rest = self._rest[count:]
+            self._give_up_rest(output, error)
+            return True
+        end = self._at + count
+        self.written += self._rest.count(b"\n", self._at, end)
+        self._rest, self._at = (self._rest, end) if end < len(self._rest) else (b"", 0)
+        if not self._rest:
+            # Between batches others have a chance, also when our queue never gets empty.
+            output.give_way()
         if self._failing:
             self._failing = False
             _logger.warning("access log: %s can be written again, %d lines were lost", self._path, self.lost)
+        return True
 
-    def _give_up_rest(self, error: OSError) -> None:
-        """Lose `_rest`, except the remainder of a line that is half in the file: that goes first, later."""
-        end = self._rest.index(b"\n") + 1 if self._torn else 0
-        self._tail = self._rest[:end]
-        self._lose(self._rest[end:])
-        self._rest = b""
+    def _give_up_rest(self, output: LogOutput, error: OSError) -> None:
+        """Lose what is being written, except the remainder of a line that is half in the file."""
+        unwritten = self._unwritten()
+        end = unwritten.index(b"\n") + 1 if output.torn else 0
+        self._tail = unwritten[:end]
+        self._lose(unwritten[end:])
+        output.give_way()
         if not self._failing:
             self._failing = True
             _logger.error("access log: %s cannot be written, lines are lost: %s", self._path, error)
@@ -217,18 +195,22 @@ class LogWriter:
     def _open_again(self) -> None:
         self._reopen_wanted = False
         try:
-            output = LogOutput(self._path)
+            output = LogOutput(self._path, lock=self._lock)
         except OSError as error:
             _logger.error("access log: %s cannot be reopened, the old file is kept: %s", self._path, error)
             return
-        self._current_output().close()
-        self._output = output
-        if self._torn:
+        old, self._output = self._current_output(), output
+        old.close()
+        if old.torn:
             # Its first half is in the other file.
-            torn, newline, self._rest = (self._rest or self._tail).partition(b"\n")
+            torn, newline, self._rest = self._unwritten().partition(b"\n")
             self._lose(torn + newline)
-            self._tail = b""
-            self._torn = False
+
+    def _unwritten(self) -> bytes:
+        """What was taken from the queue and not written; it is taken away."""
+        unwritten = self._rest[self._at :] + self._tail
+        self._rest, self._at, self._tail = b"", 0, b""
+        return unwritten
 
     def _lose(self, data: bytes) -> None:
         self._failed += data.count(b"\n")

@@ -1,49 +1,51 @@
-"""One serving process, built from a `Config`: the room that knows every part, and what an embedder gets."""
+"""A whole load balancer in one event loop, built from a `Config`: what an embedder gets."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+import os
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, Self
 
-from vsproxy.access_log import AccessLog
 from vsproxy.admin.server import AdminServer
-from vsproxy.config.model import Config, ListenerConfig
+from vsproxy.binding import ADMIN_BACKLOG, BoundAddress, ListenerKey, listener_keys, open_address
+from vsproxy.config.model import Config
 from vsproxy.control import PoolControl
-from vsproxy.descriptors import Descriptors, current_limit
-from vsproxy.downstream.http1 import DownstreamConnection
-from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
-from vsproxy.listener import Listener, ListenerStats
+from vsproxy.listener import Listener
 from vsproxy.metrics import Metrics
-from vsproxy.routing import Route, Router
-from vsproxy.timers import Sweep
+from vsproxy.metrics.sources import ProcessSource, ReloadSource
+from vsproxy.traffic import Change, LogCounts, Traffic
+from vsproxy.upstream.names import Names
 from vsproxy.upstream.pool import Pool
-from vsproxy.upstream.server import Server
-
-#: Seconds between the end of `shutdown_timeout` and the reset of what is still there.
-LAST_WORDS = 1.0
 
 
 class Proxy:
     """A load balancer inside the running event loop, uvloop's or the standard one.
 
     `async with Proxy(config) as proxy` starts it and, at the end, stops accepting, finishes what is in
-    flight within `shutdown_timeout` and closes. No signal handler is installed; `workers` is ignored; the
-    admin port opens only if the configuration has `[admin]`.
+    flight within `shutdown_timeout` and closes. No signal handler is installed, logging is left as it is;
+    `workers`, `log.level` and `log.path` are ignored; the admin port opens only if the configuration has
+    `[admin]`.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.pools: dict[str, Pool] = {}
-        self.listeners: list[Listener] = []
-        self.access_log: AccessLog | None = None
         self.ready = False
-        self.draining = False
         self._controls: dict[str, PoolControl] = {}
-        self._sweep: Sweep | None = None
-        self._serving: Serving | None = None
+        self._traffic: Traffic | None = None
+        self._names: Names | None = None
         self._admin: AdminServer | None = None
-        self._closed = False
+        # Changes come one after the other.
+        self._changing = asyncio.Lock()
+        self._closing: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._reloads_ok = 0
+        self._reloads_refused = 0
+        self._last_reload_ok = True
+        self._last_reload = time.time()
 
     async def __aenter__(self) -> Self:
         try:
@@ -57,6 +59,11 @@ class Proxy:
         await self.close()
 
     @property
+    def listeners(self) -> Sequence[Listener]:
+        """The listeners in the order of the configuration."""
+        return self._traffic.listeners if self._traffic is not None else ()
+
+    @property
     def addresses(self) -> list[str]:
         """The bound addresses in the order of the listeners: `host:port`, `[v6]:port` or `unix:/path`."""
         return [listener.address for listener in self.listeners]
@@ -66,132 +73,180 @@ class Proxy:
         """The bound address of the admin port, None without one."""
         return self._admin.address if self._admin is not None else None
 
+    @property
+    def access_log(self) -> LogCounts:
+        """Lines of the access log since the start, written and lost."""
+        return self._traffic.log_lines if self._traffic is not None else LogCounts()
+
+    @property
+    def processes(self) -> list[ProcessSource]:
+        """The one that we are in."""
+        return [ProcessSource("proxy", os.getpid())]
+
+    @property
+    def reloads(self) -> ReloadSource:
+        """How `reload` went."""
+        return ReloadSource(self._reloads_ok, self._reloads_refused, self._last_reload_ok, self._last_reload)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is stopping."""
+        return self._closing is not None
+
     async def start(self) -> None:
         """Bind, check names, begin to check servers, accept.
 
         Raises `VsproxyError` or `OSError` if an address, a certificate or a log cannot be opened; call
         `close` then.
         """
-        loop = asyncio.get_running_loop()
-        config = self.config
-        self._sweep = Sweep(loop)
-        self._sweep.start()
-        if config.log.access != "off":
-            self.access_log = AccessLog(config.log.access, config.log.access_path)
-            self.access_log.start()
-        for name, pool_config in config.pools.items():
-            self._add_pool(Pool(name, pool_config, self._sweep))
-        self._serving = Serving(self._sweep, self._make_router(config), self.access_log)
-        budget = Descriptors(current_limit())
-        for listener_config in config.listeners:
-            self._bind(listener_config, loop, budget)
-        await asyncio.gather(*(control.start() for control in self._controls.values()))
-        if config.admin is not None:
-            self._admin = AdminServer(config.admin.bind, self, Metrics(self))
-            await self._admin.start()
-        for listener in self.listeners:
-            listener.start()
-        self.ready = True
-
-    def _bind(self, config: ListenerConfig, loop: asyncio.AbstractEventLoop, budget: Descriptors) -> None:
-        serving = self._serving
-        assert serving is not None
-
-        def make_protocol(stats: ListenerStats) -> asyncio.Protocol:
-            # A compiled class has no base class; the loop calls the protocol's methods by name.
-            return DownstreamConnection(serving, settings, stats)  # type: ignore[return-value]
-
-        listener = Listener(config, loop, make_protocol, budget)
-        listener.bind()
-        settings = ListenerSettings(config, listener.address)
-        self.listeners.append(listener)
-
-    def _add_pool(self, pool: Pool) -> None:
-        pool.on_down = self._move_on
-        self.pools[pool.name] = pool
-        self._controls[pool.name] = PoolControl(pool)
-
-    def _make_router(self, config: Config) -> Router:
-        return Router(Route(route, self.pools[route.pool]) for route in config.routes)
-
-    def _move_on(self, server: Server) -> None:
-        """A server is down: whoever waits for it goes to another. Rare, so a walk over all will do."""
-        assert self._serving is not None
-        for connection in list(self._serving.connections):
-            if connection.exchange is not None:
-                connection.exchange.on_server_down(server)
+        async with self._changing:
+            self._traffic = Traffic()
+            self._names = Names(self.config.resolver)
+            await self._switch(self.config)
+            self.ready = True
 
     async def reload(self, config: Config) -> None:
-        """Swap routes and pools; connections, and the states and counters of servers that stay, are kept.
+        """Switch to `config`; connections, and the states and counters of servers that stay, are kept.
 
-        Exchanges in flight end with the route and pool they began with. Raises `VsproxyError`, and
-        changes nothing, if listeners, admin or log differ: these need a restart.
+        Exchanges in flight end with the route and pool they began with; connections of a listener that has
+        changed or gone end after their next answer. Raises `VsproxyError` or `OSError`, and changes nothing,
+        if an address, a certificate or a log cannot be opened, and if the proxy is not running. One that is
+        cancelled has changed nothing either. Reloads that are asked for at once come one after the other.
         """
-        old = self.config
-        for section in ("listeners", "admin", "log"):
-            if getattr(config, section) != getattr(old, section):
-                raise VsproxyError(f"[{section}] has changed: that needs a restart")
-        assert self._sweep is not None
-        assert self._serving is not None
-        for name, pool_config in config.pools.items():
-            if name in self.pools:
-                self.pools[name].update(pool_config)
-                await self._controls[name].follow()
-            else:
-                self._add_pool(Pool(name, pool_config, self._sweep))
-                await self._controls[name].start()
-        self._serving.router = self._make_router(config)
+        async with self._changing:
+            if self._traffic is None or self._closing is not None:
+                raise VsproxyError("a proxy that is not running cannot reload")
+            done = False
+            try:
+                await self._switch(config)
+                done = True
+                # What is no more wanted has ended when we return, unless we are told not to wait for it.
+                await asyncio.shield(asyncio.gather(*self._background))
+            finally:
+                self._last_reload_ok, self._last_reload = done, time.time()
+                self._reloads_ok += done
+                self._reloads_refused += not done
+
+    async def _switch(self, config: Config) -> None:
+        traffic = self._traffic
+        assert traffic is not None
+        bound: dict[ListenerKey, BoundAddress] = {}
+        change: Change | None = None
+        admin: AdminServer | None = None
+        fresh: dict[str, PoolControl] = {}
+        try:
+            for key, listener in zip(listener_keys(config), config.listeners, strict=True):
+                if traffic.listener(key) is None:
+                    bound[key] = open_address(listener.bind, listener.backlog)
+            change = traffic.prepare(config, bound)
+            admin = await self._open_admin(config)
+            await self._prepare_pools(config, traffic, fresh)
+            if self._closing is not None:
+                raise VsproxyError("the proxy was closed meanwhile")
+        except BaseException:
+            await self._undo(traffic, bound, change, admin, fresh)
+            raise
+        self._commit(traffic, change, fresh, admin)
+
+    def _commit(
+        self, traffic: Traffic, change: Change, fresh: dict[str, PoolControl], admin: AdminServer | None
+    ) -> None:
+        """All of it in one step; what is no more wanted ends in the background."""
+        config = change.config
+        controls = self._controls | fresh
+        self._controls = {name: controls[name] for name in config.pools}
+        for name, control in self._controls.items():
+            control.follow(config.pools[name])
+            if config.resolver != self.config.resolver:
+                control.resolver.look_again()
+        self.pools = {name: control.pool for name, control in self._controls.items()}
+        traffic.commit(change, self.pools)
         self.config = config
-        for name in [name for name in self.pools if name not in config.pools]:
-            await self._controls.pop(name).stop()
-            self.pools.pop(name).retire()
+        for name, control in controls.items():
+            if name not in config.pools:
+                control.pool.retire()
+                self._run(control.stop())
+        old_admin, self._admin = self._admin, admin
+        if old_admin is not None and old_admin is not admin:
+            self._run(old_admin.stop())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _prepare_pools(self, config: Config, traffic: Traffic, fresh: dict[str, PoolControl]) -> None:
+        assert self._names is not None
+        # What is new is asked of the new nameservers.
+        self._names.configure(config.resolver)
+        waits = []
+        for name, pool_config in config.pools.items():
+            control = self._controls.get(name)
+            if control is None:
+                control = fresh[name] = PoolControl(
+                    Pool(name, pool_config, traffic.sweep), self._names.look_up
+                )
+                waits.append(control.start())
+            else:
+                waits.append(control.prepare(pool_config))
+        await asyncio.gather(*waits)
+
+    async def _open_admin(self, config: Config) -> AdminServer | None:
+        if config.admin is None:
+            return None
+        if self._admin is not None and self.config.admin == config.admin:
+            return self._admin
+        bound = open_address(config.admin.bind, ADMIN_BACKLOG)
+        admin = AdminServer(bound, self, Metrics(self))
+        await admin.start()
+        return admin
+
+    async def _undo(
+        self,
+        traffic: Traffic,
+        bound: dict[ListenerKey, BoundAddress],
+        change: Change | None,
+        admin: AdminServer | None,
+        fresh: dict[str, PoolControl],
+    ) -> None:
+        """Close what was made for a configuration that is not to be."""
+        if self._names is not None:
+            self._names.configure(self.config.resolver)
+        if change is not None:
+            traffic.cancel(change)
+        for address in bound.values():
+            address.remove_path()
+            address.close()
+        if admin is not None and admin is not self._admin:
+            await admin.stop()
+        for control in fresh.values():
+            await control.stop()
+            control.pool.retire()
 
     def reopen_logs(self) -> None:
         """Open the access log's file again, after it was renamed."""
-        if self.access_log is not None:
-            self.access_log.reopen()
+        if self._traffic is not None:
+            self._traffic.reopen_logs()
 
     async def close(self) -> None:
-        """Stop accepting, finish what is in flight within `shutdown_timeout`, close everything."""
-        if self._closed:
-            return
-        self._closed = True
-        self.draining = True
-        for listener in self.listeners:
-            listener.stop_accepting()
-        await asyncio.gather(*(listener.settle() for listener in self.listeners))
-        if self._serving is not None:
-            await self._drain(self._serving)
-        for control in self._controls.values():
-            await control.stop()
-        for pool in self.pools.values():
-            pool.retire()
-        if self._admin is not None:
-            await self._admin.stop()
-        if self._sweep is not None:
-            self._sweep.stop()
-        if self.access_log is not None:
-            await asyncio.to_thread(self.access_log.close)
+        """Stop accepting, finish what is in flight within `shutdown_timeout`, close everything.
 
-    async def _drain(self, serving: Serving) -> None:
-        serving.draining = True
-        for connection in list(serving.connections):
-            connection.drain()
-        try:
-            async with asyncio.timeout(self.config.proxy.shutdown_timeout):
-                await serving.vacant.wait()
-            return
-        except TimeoutError:
-            pass
-        # Tunnels are told by a close of their streams; everything else had its time.
-        for listener in self.listeners:
-            await listener.abort_pending()
-        for connection in list(serving.connections):
-            connection.give_notice()
-        try:
-            async with asyncio.timeout(LAST_WORDS):
-                await serving.vacant.wait()
-        except TimeoutError:
-            for connection in list(serving.connections):
-                connection.cut()
-            await asyncio.sleep(0)
+        Goes on to the end also if whoever waits for it is cancelled; a second call waits for the same end.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        # A change that is being prepared finds that we close, and is not committed.
+        if self._traffic is not None:
+            await self._traffic.close(self.config.proxy.shutdown_timeout)
+        async with self._changing:
+            for control in self._controls.values():
+                await control.stop()
+                control.pool.retire()
+            if self._names is not None:
+                await self._names.close()
+            if self._admin is not None:
+                await self._admin.stop()
+            await asyncio.gather(*self._background)

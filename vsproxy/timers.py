@@ -9,10 +9,13 @@ within `SWEEP_INTERVAL` seconds and never early.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 SWEEP_INTERVAL = 0.1
 NEVER = float("inf")
+
+logger = logging.getLogger("vsproxy.timers")
 
 
 class Timed:
@@ -79,12 +82,17 @@ class Sweep:
         """One walk. A member may remove itself or others from inside `on_deadline`."""
         now = time.monotonic()
         self.now = now
+        # First of all: everything that has a deadline depends on the next walk.
+        self._handle = self._loop.call_later(SWEEP_INTERVAL, self.tick)
         due = self.due(now)
         for member in due:
             # An earlier call of this walk may have removed it or moved its deadline.
             if member.sweep_index >= 0 and member.deadline <= now:
-                member.on_deadline(now)
-        self._handle = self._loop.call_later(SWEEP_INTERVAL, self.tick)
+                try:
+                    member.on_deadline(now)
+                except Exception:
+                    # Ours, and no reason to let the others wait.
+                    logger.exception("a deadline of %r was not dealt with", member)
 
     def due(self, now: float) -> list[Timed]:
         """The members whose deadline is at or before `now`."""

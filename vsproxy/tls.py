@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
+from pathlib import Path
+from typing import NamedTuple
 
 from vsproxy.config.model import TlsConfig
 from vsproxy.errors import VsproxyError
+from vsproxy.tls_expiry import certificate_expiry
 
 # TLS 1.2; the suites of 1.3 are all sound and stay as OpenSSL has them. The order is the client's, who knows
 # whether it has AES in hardware.
@@ -33,6 +37,38 @@ def make_server_context(config: TlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(ALPN)
     _load_pair(context, config.cert, config.key or config.cert)
     return context
+
+
+class ServerTls(NamedTuple):
+    """The context of a listener, what tells it from one that was made of other files, and when it expires.
+
+    `expiry` is the end of the certificate, in seconds since 1970.
+    """
+
+    context: ssl.SSLContext
+    fingerprint: bytes
+    expiry: float
+
+
+def load_server_tls(config: TlsConfig, old: ServerTls | None = None) -> ServerTls:
+    """The TLS side of a listener. Raises VsproxyError that names the file that is missing or unusable.
+
+    `old` is kept while neither configuration nor files have changed: session tickets are sealed with its keys.
+    """
+    seen = _fingerprint(config)
+    if old is not None and seen == old.fingerprint:
+        return old
+    return ServerTls(make_server_context(config), seen, certificate_expiry(config.cert))
+
+
+def _fingerprint(config: TlsConfig) -> bytes:
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for path in (config.cert, config.key or config.cert):
+        try:
+            digest.update(Path(path).read_bytes())
+        except OSError as exc:
+            raise VsproxyError(f"{path}: {exc.strerror}") from exc
+    return digest.digest()
 
 
 def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:

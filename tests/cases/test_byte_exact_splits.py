@@ -28,7 +28,7 @@ REQUESTS = [case for case in CASES if case["side"] == "request"]
 RESPONSES = [case for case in CASES if case["side"] == "response"]
 AT_ONCE = 24
 # Nothing kept alive: bytes that come late are the business of another test, not of the next play.
-POOL = {"keepalive": 0, "max_fails": 0, "retry": {"tries": 1}, "timeouts": {"read": "1s"}}
+POOL = {"keepalive": 0, "max_fails": 0, "retry": {"tries": 1}, "timeouts": {"read": "5s"}}
 
 
 def cuts(data: bytes) -> list[list[bytes]]:

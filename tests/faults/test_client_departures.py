@@ -43,7 +43,7 @@ async def test_a_cut_upload_never_looks_complete_to_the_server(stage: Stage, fra
     await client.send(b"hello" if framing == "length" else b"5\r\nhello\r\n")
     await script.began.wait()
     getattr(client, leave)()
-    await asyncio.wait_for(script.over.wait(), 2)
+    await asyncio.wait_for(script.over.wait(), 10)
     assert script.how in ("reset", "fin")
 
 
@@ -63,7 +63,7 @@ async def test_a_client_that_leaves_a_download_stops_the_server(stage: Stage) ->
     await client.send(request_bytes())
     await read_response_head(client)
     client.close()
-    await asyncio.wait_for(stopped.wait(), 2)
+    await asyncio.wait_for(stopped.wait(), 10)
 
 
 async def test_a_client_that_leaves_a_stalled_download_stops_the_server(stage: Stage) -> None:
@@ -80,7 +80,7 @@ async def test_a_client_that_leaves_a_stalled_download_stops_the_server(stage: S
     await client.send(request_bytes())
     await read_response_head(client)
     client.reset()
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_a_client_that_leaves_the_queue_is_never_sent_to_a_server(stage: Stage) -> None:
@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_during_the_connect_leaves_nothing_behind(sta
     await client.send(request_bytes())
     await eventually(lambda: live.active == 1)
     client.reset()
-    await eventually(lambda: live.active == 0, 1, what="the connect given up")
+    await eventually(lambda: live.active == 0, 10, what="the connect given up")
 
 
 async def test_many_clients_that_leave_leave_nothing_behind(stage: Stage) -> None:
@@ -119,7 +119,7 @@ async def test_many_clients_that_leave_leave_nothing_behind(stage: Stage) -> Non
     await eventually(lambda: len(server.requests) == 50)
     for client in clients:
         client.reset()
-    await eventually(lambda: not server.open, 2, what="every connection to the server closed")
+    await eventually(lambda: not server.open, 10, what="every connection to the server closed")
     assert proxy.pools["main"].servers[0].active == 0
 
 
@@ -163,10 +163,10 @@ async def test_an_endless_chunk_extension_is_refused(stage: Stage) -> None:
 
 async def test_a_slow_upload_that_moves_is_not_timed_out(stage: Stage) -> None:
     server = await stage.server()
-    await stage.proxy(server, listener={"body_timeout": "400ms"}, pool={"timeouts": {"read": "400ms"}})
+    await stage.proxy(server, listener={"body_timeout": "2s"}, pool={"timeouts": {"read": "2s"}})
     client = await stage.connect()
     await client.send(request_bytes("POST", fields={"Content-Length": "10"}))
-    await client.drip(b"0123456789", 0.1)
+    await client.drip(b"0123456789", 0.3)
     assert (await client.response()).status == 200
     assert server.requests[0].body == b"0123456789"
 
@@ -177,13 +177,13 @@ async def test_an_expectation_whose_body_never_comes_is_timed_out(stage: Stage) 
         await peer.wait_closed()
 
     server = await stage.server(waits, read_body=False)
-    await stage.proxy(server, listener={"body_timeout": "300ms"})
+    await stage.proxy(server, listener={"body_timeout": "1500ms"})
     client = await stage.connect()
     await client.send(request_bytes("POST", fields={"Expect": "100-continue", "Content-Length": "5"}))
     response = await client.response()
     assert [interim.status for interim in response.interim] == [100]
     assert response.status == 408
-    await eventually(lambda: not server.open, 2)
+    await eventually(lambda: not server.open, 10)
 
 
 async def test_pipelining_without_reading_is_held_back(stage: Stage) -> None:
@@ -197,10 +197,11 @@ async def test_pipelining_without_reading_is_held_back(stage: Stage) -> None:
     client = await stage.connect(receive_buffer=16384)
     client.patience = 30
     pouring = asyncio.create_task(client.send(request_bytes() * 20_000))
+    await eventually(lambda: server.requests, what="the first request")
     before = -1
     while len(server.requests) != before:
         before = len(server.requests)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
     assert 0 < before < 400
     pouring.cancel()
     await asyncio.gather(pouring, return_exceptions=True)

@@ -33,7 +33,7 @@ async def test_a_client_that_resets_while_the_server_thinks_stops_the_server_at_
     await client.send(request_bytes())
     await script.began.wait()
     client.reset()
-    await asyncio.wait_for(script.ended.wait(), 1)
+    await asyncio.wait_for(script.ended.wait(), 10)
 
 
 async def test_a_half_closed_client_gets_its_answer(stage: Stage) -> None:
@@ -59,7 +59,7 @@ async def test_a_half_closed_client_that_resets_later_stops_the_server(stage: St
     client.half_close()
     await asyncio.sleep(0.1)
     client.reset()
-    await asyncio.wait_for(script.ended.wait(), 2)
+    await asyncio.wait_for(script.ended.wait(), 10)
 
 
 async def test_half_close_means_abort_where_the_route_says_so(stage: Stage) -> None:
@@ -69,7 +69,7 @@ async def test_half_close_means_abort_where_the_route_says_so(stage: Stage) -> N
     await client.send(request_bytes())
     await script.began.wait()
     client.half_close()
-    await asyncio.wait_for(script.ended.wait(), 1)
+    await asyncio.wait_for(script.ended.wait(), 10)
 
 
 async def test_slow_head_is_408(stage: Stage) -> None:
@@ -82,7 +82,8 @@ async def test_slow_head_is_408(stage: Stage) -> None:
 
 
 async def test_a_head_that_drips_is_cut_by_the_same_deadline(stage: Stage) -> None:
-    await stage.proxy(await stage.server(), listener={"header_timeout": "500ms"})
+    # Long enough that the first byte is read in time also on a busy machine: without one there is no answer.
+    await stage.proxy(await stage.server(), listener={"header_timeout": "1500ms"})
     client = await stage.connect()
     began = time.monotonic()
     for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 200:
@@ -92,7 +93,8 @@ async def test_a_head_that_drips_is_cut_by_the_same_deadline(stage: Stage) -> No
         if not await client.is_silent(0.02):
             break
     assert (await client.response()).status == 408
-    assert time.monotonic() - began < 1.5
+    # The 219 bytes would take four seconds and more.
+    assert time.monotonic() - began < 3.5
 
 
 async def test_a_silent_connection_is_closed_without_a_word(stage: Stage) -> None:
@@ -110,11 +112,11 @@ async def test_an_idle_keepalive_connection_is_closed_after_its_timeout(stage: S
 
 async def test_a_stalled_upload_is_408_and_the_server_sees_no_end(stage: Stage) -> None:
     script = Thinking()
-    await stage.proxy(await stage.server(script, read_body=False), listener={"body_timeout": "300ms"})
+    await stage.proxy(await stage.server(script, read_body=False), listener={"body_timeout": "1500ms"})
     client = await stage.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
     assert (await client.response("POST")).status == 408
-    await asyncio.wait_for(script.ended.wait(), 2)
+    await asyncio.wait_for(script.ended.wait(), 10)
 
 
 async def test_a_client_that_does_not_read_is_cut_after_send_timeout(stage: Stage) -> None:
@@ -142,15 +144,15 @@ async def test_mute_server_is_504_and_a_good_one_takes_over_for_a_get(stage: Sta
 async def test_nobody_waits_for_a_server_that_checks_have_found_bad(stage: Stage) -> None:
     good = await stage.server()
     proxy = await stage.proxy(
-        stage.blackhole(), good, pool={"health": {"type": "tcp", "inter": "100ms", "timeout": "100ms", "fall": 2}}
+        stage.blackhole(), good, pool={"health": {"type": "tcp", "inter": "100ms", "timeout": "1s", "fall": 2}}
     )
-    bad = proxy.pools["main"].servers[0]
+    bad, live = proxy.pools["main"].servers
     async with asyncio.timeout(5):
-        while bad.state_name != "down":
+        while (bad.state_name, live.state_name) != ("down", "up"):
             await asyncio.sleep(0.01)
     began = time.monotonic()
     assert [(await stage.get()).status for _ in range(6)] == [200] * 6
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2.5
 
 
 async def test_those_who_connect_to_a_server_that_goes_down_move_on(stage: Stage) -> None:

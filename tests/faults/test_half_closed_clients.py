@@ -63,14 +63,14 @@ async def test_a_half_closed_client_that_resets_leaves_the_queue(stage: Stage) -
     client.half_close()
     await eventually(lambda: proxy.pools["main"].queued == 1)
     client.reset()
-    await eventually(lambda: proxy.pools["main"].queued == 0, 2, what="the place in the queue freed")
+    await eventually(lambda: proxy.pools["main"].queued == 0, 10, what="the place in the queue freed")
     held.release()
     assert (await first).status == 200
 
 
 async def test_a_half_closed_client_outlives_a_connect_that_fails(stage: Stage) -> None:
     good = await stage.server()
-    await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "600ms"}})
+    await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "1s"}})
     for _ in range(2):
         client = await stage.connect()
         await client.send(request_bytes("POST", body=b"x" * 1000))
@@ -89,7 +89,7 @@ async def test_a_half_closed_client_gets_a_long_answer_whole(stage: Stage) -> No
     client = await stage.connect(receive_buffer=16384)
     await client.send(request_bytes())
     client.half_close()
-    assert not await client.is_silent(1)
+    assert not await client.is_silent(10)
     response = await client.response()
     assert (response.body == body, response.complete) == (True, True)
     assert await client.wait_closed() == "fin"

@@ -15,7 +15,8 @@ from support.server import Conversation, Server
 from support.stage import Stage
 from vsproxy import Proxy
 
-CHECKS = {"path": "/health", "inter": "100ms", "timeout": "200ms", "fall": 3, "rise": 2}
+# A check that is answered must not run into this on a busy machine: the first one decides, and tests count them.
+CHECKS = {"path": "/health", "inter": "100ms", "timeout": "1s", "fall": 3, "rise": 2}
 
 
 async def states(proxy: Proxy, *wanted: str) -> None:
@@ -100,7 +101,7 @@ async def test_a_check_that_gets_no_proper_answer_fails(stage: Stage, kind: str)
     await states(proxy, "down", "up")
     began = time.monotonic()
     assert [(await stage.get()).body for _ in range(6)] == [b"good"] * 6
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
 
 
 async def test_a_server_that_is_mute_under_checks_holds_nobody(stage: Stage) -> None:
@@ -112,7 +113,7 @@ async def test_a_server_that_is_mute_under_checks_holds_nobody(stage: Stage) -> 
     began = time.monotonic()
     answers = await asyncio.gather(*(stage.get() for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
 
 
 async def test_the_text_in_a_check_counts(stage: Stage) -> None:
@@ -213,11 +214,12 @@ async def test_a_server_ejected_by_traffic_comes_back(stage: Stage) -> None:
     steady = await stage.server()
     proxy = await stage.proxy(flaky, steady, pool={"max_fails": 2, "fail_window": "400ms"})
     await flaky.stop()
-    for _ in range(4):
-        assert (await stage.get()).status == 200
-    await states(proxy, "down", "up")
+    live = proxy.pools["main"].servers[0]
+    async with asyncio.timeout(5):
+        while live.state_name != "down":  # both failures have to fall into one window
+            assert (await stage.get()).status == 200
     await flaky.start()
-    await eventually(lambda: proxy.pools["main"].servers[0].state_name != "down", 3)
+    await eventually(lambda: live.state_name != "down", 5)
     assert {(await stage.get()).body for _ in range(4)} == {b"server1", b"server2"}
 
 
@@ -265,7 +267,7 @@ async def test_a_server_that_fails_its_checks_finishes_what_it_has(stage: Stage)
     proxy = await stage.proxy(server, pool={"health": CHECKS})
     await states(proxy, "up")
     asked = asyncio.create_task(stage.get())
-    await eventually(lambda: server.requests[-1:] and server.requests[-1].target == "/")
+    await eventually(lambda: "/" in server.targets())
     server.healthy = False
     await states(proxy, "down")
     go.set()

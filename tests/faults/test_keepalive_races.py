@@ -99,7 +99,7 @@ async def test_keepalive_timeout_that_a_server_announces_is_learned(stage: Stage
     server = await stage.server(script)
     await stage.proxy(server)
     await stage.get()
-    await eventually(lambda: not server.open, 1.5, what="the idle connection closed")
+    await eventually(lambda: not server.open, 10, what="the idle connection closed")
     assert (await stage.post()).status == 200
     assert server.connections == 2
 
@@ -108,7 +108,7 @@ async def test_keepalive_timeout_of_the_pool_closes_idle_connections(stage: Stag
     server = await stage.server()
     await stage.proxy(server, pool={"keepalive_timeout": "300ms"})
     await stage.get()
-    await eventually(lambda: not server.open, 2.0, what="the idle connection closed")
+    await eventually(lambda: not server.open, 10, what="the idle connection closed")
 
 
 async def test_a_408_on_an_idle_connection_is_nobodys_answer(stage: Stage) -> None:

@@ -44,16 +44,17 @@ async def test_one_try_means_no_retry(stage: Stage) -> None:
 
 
 async def test_tries_are_bounded_in_time(stage: Stage) -> None:
-    addresses = [stage.blackhole() for _ in range(4)]
+    addresses = [stage.blackhole() for _ in range(8)]
     pool = {
         "timeouts": {"connect": "300ms"},
-        "retry": {"tries": 4, "timeout": "400ms"},
+        "retry": {"tries": 8, "timeout": "400ms"},
         "max_fails": 0,
     }
     await stage.proxy(*addresses, pool=pool)
     began = time.monotonic()
     assert (await stage.get()).status in (502, 503, 504)
-    assert time.monotonic() - began < 1.1
+    # Without that bound it would take eight connect timeouts.
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
@@ -108,7 +109,7 @@ async def test_a_chunked_post_that_meets_a_refusal_arrives_whole_elsewhere(stage
 async def test_a_large_upload_that_meets_refusals_arrives_whole_elsewhere(stage: Stage) -> None:
     """What came of the body before there was a connection waits, and the client is held back."""
     good = await stage.server()
-    pool = {"timeouts": {"connect": "300ms"}, "max_fails": 0}
+    pool = {"timeouts": {"connect": "1s"}, "max_fails": 0}
     await stage.proxy(stage.refused(), stage.blackhole(), good, pool=pool)
     body = bytes(range(256)) * 40_000
     for _ in range(3):

@@ -45,20 +45,21 @@ async def test_all_refused_is_a_quick_error(stage: Stage) -> None:
 
 async def test_blackholed_server_costs_the_connect_timeout_and_no_error(stage: Stage) -> None:
     good = await stage.server()
-    await stage.proxy(stage.blackhole(), good, pool={"timeouts": SHORT})
+    await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "1s"}})
     assert [(await stage.post()).status for _ in range(2)] == [200, 200]
 
 
 async def test_blackholed_server_is_left_alone_after_max_fails(stage: Stage) -> None:
     good = await stage.server()
-    proxy = await stage.proxy(stage.blackhole(), good, pool={"timeouts": SHORT, "max_fails": 2})
+    proxy = await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "1s"}, "max_fails": 2})
     bad = proxy.pools["main"].servers[0]
     while bad.state_name != "down":
         assert (await stage.get()).status == 200
     began = time.monotonic()
     for _ in range(10):
         assert (await stage.get()).status == 200
-    assert time.monotonic() - began < 0.3
+    # Turn and turn about, five of them would have waited for the connect timeout.
+    assert time.monotonic() - began < 4
 
 
 async def test_those_who_wait_for_a_blackhole_move_on_when_it_is_found_down(stage: Stage) -> None:
@@ -73,12 +74,12 @@ async def test_those_who_wait_for_a_blackhole_move_on_when_it_is_found_down(stag
         await peer.respond(b"ok")
 
     good = await stage.server(script)
-    health = {"path": "/health", "inter": "100ms", "fall": 2, "timeout": "300ms"}
-    await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "10s"}, "health": health})
+    health = {"path": "/health", "inter": "100ms", "fall": 2, "timeout": "1s"}
+    await stage.proxy(stage.blackhole(), good, pool={"timeouts": {"connect": "30s"}, "health": health})
     began = time.monotonic()
     answers = await asyncio.gather(*(stage.get() for _ in range(10)))
     assert {answer.status for answer in answers} == {200}
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 # Not answering
@@ -89,26 +90,25 @@ async def test_mute_server_is_504_after_the_read_timeout(stage: Stage) -> None:
     await stage.proxy(server, pool={"timeouts": SHORT})
     began = time.monotonic()
     assert (await stage.get()).status == 504
-    assert 0.3 < time.monotonic() - began < 1.5
+    assert 0.3 < time.monotonic() - began < 5
 
 
 async def test_mute_server_is_left_alone_after_max_fails(stage: Stage) -> None:
     bad = await stage.server(mute)
     good = await stage.server()
-    proxy = await stage.proxy(bad, good, pool={"timeouts": SHORT, "max_fails": 2})
+    proxy = await stage.proxy(bad, good, pool={"timeouts": {"read": "1500ms"}, "max_fails": 2})
     answers = await asyncio.gather(*(stage.get() for _ in range(8)))
     assert {answer.status for answer in answers} <= {200, 504}
     assert proxy.pools["main"].servers[0].state_name == "down"
-    began = time.monotonic()
-    for _ in range(10):
-        assert (await stage.get()).status == 200
-    assert time.monotonic() - began < 0.3
+    asked = len(bad.requests)
+    assert {(await stage.get()).status for _ in range(10)} == {200}
+    assert len(bad.requests) == asked
 
 
 async def test_mute_server_with_retry_on_timeout_moves_a_get_on(stage: Stage) -> None:
     bad = await stage.server(mute)
     good = await stage.server()
-    await stage.proxy(bad, good, pool={"timeouts": SHORT, "retry": {"on": ["connect", "timeout"]}})
+    await stage.proxy(bad, good, pool={"timeouts": {"read": "1s"}, "retry": {"on": ["connect", "timeout"]}})
     assert [(await stage.get()).status for _ in range(2)] == [200, 200]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,12 +19,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from vsproxy.admin.server import AdminServer
+from vsproxy.binding import ADMIN_BACKLOG, open_address
 from vsproxy.config.model import Bind, Config, PoolConfig
+from vsproxy.errors import VsproxyError
+from vsproxy.histogram import Histogram
 from vsproxy.log_writer import LogWriter
 from vsproxy.metrics import Metrics
+from vsproxy.metrics.sources import ProcessSource, ReloadSource
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, UP, Server
 
 LOOPBACK = Bind("tcp", "127.0.0.1", 0)
+NO_RELOADS = ReloadSource(0, 0, True, 1700000000.0)
 
 
 @dataclass
@@ -34,6 +40,8 @@ class FakePool:
     queued: int = 0
     queue_timeouts: int = 0
     no_server: int = 0
+    statuses: list[int] = field(default_factory=lambda: [0] * 6)
+    duration: Histogram = field(default_factory=Histogram)
 
 
 @dataclass
@@ -44,6 +52,8 @@ class FakeProxy:
     draining: bool = False
     listeners: list[Any] = field(default_factory=list)
     access_log: LogWriter | None = None
+    processes: list[ProcessSource] = field(default_factory=list)
+    reloads: ReloadSource = NO_RELOADS
 
 
 def make_proxy() -> FakeProxy:
@@ -78,7 +88,7 @@ async def start(proxy: FakeProxy) -> AsyncIterator[Start]:
     started: list[AdminServer] = []
 
     async def start(bind: Bind = LOOPBACK) -> AdminServer:
-        server = AdminServer(bind, proxy, Metrics(proxy))
+        server = AdminServer(open_address(bind, ADMIN_BACKLOG), proxy, Metrics(proxy))
         started.append(server)
         await server.start()
         return server
@@ -177,7 +187,7 @@ async def test_lost_log_lines_are_in_the_metrics(start: Start, proxy: FakeProxy)
     proxy.access_log.close()
     proxy.access_log.put("too late\n")
     answer = await fetch(await start(), "/metrics")
-    assert b"\nvsproxy_access_log_lost_lines_total 1.0\n" in answer.body
+    assert b"\nvsproxy_access_log_lost_lines_total 1\n" in answer.body
 
 
 # The API
@@ -193,16 +203,18 @@ async def test_the_api_lists_its_resources(start: Start) -> None:
 
 async def test_a_pool_is_shown_with_its_servers(start: Start, proxy: FakeProxy) -> None:
     pool = proxy.pools["web"]
-    pool.queued = 3
+    pool.queued, pool.statuses = 3, [0, 0, 9, 0, 0, 2]
     server = pool.servers[0]
     server.state, server.state_reason, server.state_since = DOWN, "3 checks failed", 1700000000.5
     server.last_check = "connection refused"
     server.active, server.requests, server.retries = 2, 10, 1
     server.statuses = [0, 0, 8, 0, 1, 0]
+    server.check_successes, server.check_failures = 20, 3
     server.count_failure("connect")
     server.idle = [object()]
     shown = (await fetch(await start(), "/api/pools/web")).json
     assert (shown["name"], shown["balance"], shown["queued"]) == ("web", "least_conn", 3)
+    assert shown["responses"] == {"1xx": 0, "2xx": 9, "3xx": 0, "4xx": 0, "5xx": 2}
     assert shown["servers"][0] == {
         "name": "app1:8080",
         "address": "10.0.0.1:8080",
@@ -219,6 +231,7 @@ async def test_a_pool_is_shown_with_its_servers(start: Start, proxy: FakeProxy) 
         "responses": {"1xx": 0, "2xx": 8, "3xx": 0, "4xx": 1, "5xx": 0},
         "failures": {"connect": 1, "timeout": 0, "reset": 0, "bad_response": 0},
         "retries": 1,
+        "checks": {"passed": 20, "failed": 3},
         "bytes_sent": 0,
         "bytes_received": 0,
     }
@@ -311,16 +324,23 @@ async def test_a_unix_socket_of_a_successor_is_left_alone(start: Start, tmp_path
     assert (await fetch(new, "/healthz")).status == 200
 
 
-async def test_an_address_in_use_is_an_error_and_leaves_nothing_open(start: Start, proxy: FakeProxy) -> None:
+async def test_an_address_in_use_is_an_error(start: Start) -> None:
     first = await start()
-    assert first.address is not None
     taken = Bind("tcp", "127.0.0.1", int(first.address.rpartition(":")[2]))
-    second = AdminServer(taken, proxy, Metrics(proxy))
-    with pytest.raises(OSError, match="address already in use"):
-        await second.start()
-    assert second.address is None
-    await second.stop()
+    with pytest.raises(VsproxyError, match=f"cannot listen on {taken}: Address already in use"):
+        await start(taken)
     assert (await fetch(first, "/healthz")).status == 200
+
+
+async def test_a_start_that_fails_leaves_nothing_open(proxy: FakeProxy) -> None:
+    bound = open_address(LOOPBACK, ADMIN_BACKLOG)
+    with socket.socket() as unusable:
+        bound.sockets.append(unusable)
+    server = AdminServer(bound, proxy, Metrics(proxy))
+    with pytest.raises((OSError, ValueError)):
+        await server.start()
+    assert {sock.fileno() for sock in bound.sockets} == {-1}
+    await server.stop()
 
 
 async def test_stop_closes_the_port_and_does_not_wait_for_idle_clients(start: Start) -> None:

@@ -6,14 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-import pytest
-
 from support.http import Request
 from support.proxies import entry, settings
 from support.scripts import Held
 from support.server import Conversation, Server
 from support.stage import Stage
-from vsproxy import Config, VsproxyError
+from vsproxy import Config
 from vsproxy.upstream.server import DRAIN, UP
 
 CHECKS = {"path": "/api/health", "status": "200", "inter": "100ms", "fall": 3, "rise": 2}
@@ -118,16 +116,12 @@ async def test_a_reload_swaps_routes_and_pools_and_keeps_connections(stage: Stag
     servers: list[Server] = [await stage.server(Switchable()) for _ in range(2)]
     config = settings(servers[0])
     proxy = await stage.proxy(servers[0])
-    config["listeners"] = [{"bind": "127.0.0.1:0"}]
     client = await stage.connect()
     assert (await client.request()).body == b"server1"
     old = proxy.pools["main"].servers[0]
     await proxy.reload(Config.model_validate({**config, "pools": {"main": {"servers": [entry(s) for s in servers]}}}))
     assert proxy.pools["main"].servers[0] is old
     assert {(await client.request()).body for _ in range(4)} == {b"server1", b"server2"}
-    with pytest.raises(VsproxyError):
-        await proxy.reload(Config.model_validate({**config, "listeners": [{"bind": "127.0.0.1:1"}]}))
-    assert (await client.request()).status == 200
 
 
 async def test_a_name_that_does_not_resolve_is_a_server_that_is_down(stage: Stage) -> None:

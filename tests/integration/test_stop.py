@@ -12,8 +12,9 @@ import websockets
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.asyncio.server import ServerConnection, serve
 
-from support.client import Client, connect
+from support.client import Client, connect, until_refused
 from support.http import Request, read_body, read_response_head, request_bytes
+from support.peer import Ended
 from support.server import Conversation
 from support.stage import Stage
 
@@ -37,14 +38,6 @@ async def digest_of_the_rest(client: Client) -> str:
     return sha.hexdigest()
 
 
-async def refuses(address: str) -> bool:
-    try:
-        async with await connect(address):
-            return False
-    except ConnectionRefusedError:
-        return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_download_under_way_is_finished_and_nobody_new_is_let_in(stage: Stage, number: signal.Signals) -> None:
     server = await stage.server(large)
@@ -54,7 +47,7 @@ async def test_a_download_under_way_is_finished_and_nobody_new_is_let_in(stage: 
     response = await read_response_head(client)
     process.signal(number)
     await process.wait_for_line("stopping")
-    assert await refuses(stage.address)
+    await until_refused(stage.address)
     assert process.process.returncode is None
     assert response.fields.get("Content-Length") == str(len(BODY))
     assert await digest_of_the_rest(client) == hashlib.sha256(BODY).hexdigest()
@@ -80,7 +73,7 @@ async def test_a_second_sigterm_does_not_wait_for_a_download(stage: Stage) -> No
 async def test_a_websocket_works_until_the_end_of_shutdown_timeout(stage: Stage) -> None:
     async with serve(echo, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        process = await stage.process(f"127.0.0.1:{port}", proxy={"shutdown_timeout": "1s"})
+        process = await stage.process(f"127.0.0.1:{port}", proxy={"shutdown_timeout": "3s"})
         async with connect_websocket(f"ws://{stage.address}/", proxy=None) as client:
             await client.send("before")
             assert await client.recv() == "before"
@@ -90,10 +83,10 @@ async def test_a_websocket_works_until_the_end_of_shutdown_timeout(stage: Stage)
             await client.send("meanwhile")
             assert await client.recv() == "meanwhile"
             with pytest.raises(websockets.ConnectionClosed):
-                await asyncio.wait_for(client.recv(), 5)
+                await asyncio.wait_for(client.recv(), 10)
             lasted = time.monotonic() - began
             assert await process.wait(5) == 0
-        assert 0.9 < lasted < 5
+        assert 2.9 < lasted < 15
 
 
 async def test_a_websocket_that_ends_by_itself_ends_the_wait(stage: Stage) -> None:
@@ -122,11 +115,37 @@ async def test_an_answer_given_while_stopping_says_that_it_is_the_last(stage: St
     await thinking.wait()
     process.signal(signal.SIGTERM)
     await process.wait_for_line("stopping")
+    await until_refused(stage.address)
     go.set()
     response = await client.response()
     assert (response.status, response.body) == (200, b"done")
     assert response.fields.has_token("Connection", "close")
     assert await process.wait(5) == 0
+
+
+async def test_an_idle_client_that_asks_once_more_is_answered_for_the_last_time(stage: Stage) -> None:
+    """Its request may have been on the way when we were told to stop; a sudden close would look like a failure."""
+    server = await stage.server()
+    for _ in range(5):
+        process = await stage.process(server, proxy={"shutdown_timeout": "20s"})
+        asks, silent = await stage.connect(), await stage.connect()
+        for client in (asks, silent):
+            assert (await client.request()).status == 200
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        await until_refused(stage.address)
+        try:
+            response = await asks.request()
+        except (Ended, ConnectionError):
+            # This machine had no time for us: the half second for a last request was over. It may not end sooner.
+            assert time.monotonic() - began > 0.4
+            assert await process.wait(5) == 0
+            continue
+        assert (response.status, response.fields.has_token("Connection", "close")) == (200, True)
+        assert await asks.wait_closed() == await silent.wait_closed() == "fin"
+        assert await process.wait(5) == 0
+        return
+    raise AssertionError("five times too late to ask")
 
 
 async def test_readyz_says_no_while_stopping(stage: Stage) -> None:
@@ -136,12 +155,15 @@ async def test_readyz_says_no_while_stopping(stage: Stage) -> None:
     client = await stage.connect(receive_buffer=65536)
     await client.send(request_bytes())
     await read_response_head(client)
-    statuses = []
-    for stop in (False, True):
-        if stop:
-            process.signal(signal.SIGTERM)
-            await process.wait_for_line("stopping")
-        for target in ("/readyz", "/healthz"):
-            async with await connect(process.admin_address) as admin:
-                statuses.append((await admin.request(target=target, host=process.admin_address)).status)
-    assert statuses == [200, 200, 503, 200]
+
+    async def status(target: str) -> int:
+        async with await connect(process.admin_address) as admin:
+            return (await admin.request(target=target, host=process.admin_address)).status
+
+    assert [await status("/readyz"), await status("/healthz")] == [200, 200]
+    process.signal(signal.SIGTERM)
+    # Control hears of it a moment after the log does.
+    async with asyncio.timeout(5):
+        while (said := await status("/readyz")) != 503:
+            assert said == 200
+    assert await status("/healthz") == 200

@@ -20,7 +20,8 @@ import uvloop
 
 from vsproxy.config.model import Bind, ListenerConfig
 from vsproxy.descriptors import Descriptors
-from vsproxy.listener import Listener, ListenerStats
+from vsproxy.listener import Listener
+from vsproxy.listener_stats import ListenerStats
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -50,3 +50,22 @@ async def connect(address: str, *, receive_buffer: int | None = None) -> Client:
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, target)
     return Client(sock)
+
+
+async def refuses(address: str) -> bool:
+    """Whether nobody listens at `address`. In the moment in which a listener closes, the answer is that it does."""
+    try:
+        async with await connect(address):
+            return False
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except ConnectionResetError:
+        # It closed with us in its queue.
+        return False
+
+
+async def until_refused(address: str, seconds: float = 5.0) -> None:
+    """Wait until nobody listens at `address` any more: who is told to stop closes it a moment later."""
+    async with asyncio.timeout(seconds):
+        while not await refuses(address):
+            await asyncio.sleep(0.005)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Self
 
 import uvloop
+
+from support.ports import Ports
+
+TESTS = Path(__file__).parents[1]
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -20,9 +26,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def main(port: int) -> None:
-    """Listen on `port` (0: a free one) and say where."""
+    """Listen on `port` and say so."""
     server = await asyncio.start_server(serve, "127.0.0.1", port, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    print(port, flush=True)
     await server.serve_forever()
 
 
@@ -30,7 +36,8 @@ class Killable:
     """The process, as an asynchronous context; killed at the end."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self._ports = Ports()
+        self.port = self._ports.take()
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -39,12 +46,15 @@ class Killable:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start it; after a `kill`, on the same port."""
+        """Start it, always on the same port."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, str(self.port), stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            *("-m", "support.killable", str(self.port)),
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout
-        self.port = int(await self._process.stdout.readline())
+        assert int(await self._process.stdout.readline()) == self.port
 
     async def kill(self) -> None:
         """SIGKILL: the kernel closes or resets its connections, new ones are refused."""
@@ -68,6 +78,7 @@ class Killable:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.kill()
+        self._ports.close()
 
 
 if __name__ == "__main__":

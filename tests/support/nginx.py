@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import Self
 
+from support.ports import Ports
 from support.proxies import eventually
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
@@ -39,16 +40,15 @@ http {{
 class Nginx:
     """The process, as an asynchronous context. Answers `nginx`, or the file in `directory` that is asked for.
 
-    Another `config` may be given; `{directory}` and `{port}` are filled in.
+    Another `config` may be given; `{directory}` and `{port}` are filled in. `port` is one that the caller keeps.
     """
 
-    def __init__(self, directory: Path, config: str = CONFIG) -> None:
+    def __init__(self, directory: Path, config: str = CONFIG, port: int = 0) -> None:
         self.directory = directory
         self.config = config
         directory.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self._ports = Ports()
+        self.port = port or self._ports.take()
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -83,5 +83,5 @@ class Nginx:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        with self._ports, contextlib.suppress(ProcessLookupError):
             await self.kill()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import termios
 from typing import Self
 
-PATIENCE = 10.0  # seconds any one step may take before the test fails
+PATIENCE = 30.0  # seconds any one step may take before the test fails
 CHUNK = 256 * 1024
 
 
@@ -42,6 +44,12 @@ class Peer:
         async with asyncio.timeout(self.patience):
             await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
+    async def arrive(self) -> None:
+        """Wait until the other side's kernel has all that was sent: a reset takes along what is still on its way."""
+        async with asyncio.timeout(self.patience):
+            while struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]:
+                await asyncio.sleep(0.001)
+
     async def drip(self, data: bytes, pause: float, size: int = 1) -> None:
         """Send `data` `size` bytes at a time, `pause` seconds apart."""
         for start in range(0, len(data), size):
@@ -51,9 +59,10 @@ class Peer:
     async def recv(self) -> bytes:
         """The next bytes, from the buffer first; empty at the end, and then `ended` says how."""
         if self.buffer:
-            data = bytes(self.buffer)
-            self.buffer.clear()
-            return data
+            return self.take(len(self.buffer))
+        return await self._receive()
+
+    async def _receive(self) -> bytes:
         if self.ended:
             return b""
         try:
@@ -70,12 +79,10 @@ class Peer:
 
     async def fill(self) -> None:
         """Read once more into the buffer. Raises Ended at the end."""
-        kept = bytes(self.buffer)
-        self.buffer.clear()
-        more = await self.recv()
-        self.buffer += kept + more
+        more = await self._receive()
         if not more:
-            raise Ended(self.ended or "", kept)
+            raise Ended(self.ended or "", bytes(self.buffer))
+        self.buffer += more
 
     async def read_until(self, mark: bytes) -> bytes:
         """Everything up to and with `mark`. Raises Ended when it does not come."""

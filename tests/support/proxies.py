@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 import vsproxy
 from support.server import Server
 from vsproxy import Config, Proxy
+from vsproxy.remote import ask
 
-READY = re.compile(r"listening on (?:\w+://)?(\S+)")
+LISTENING = re.compile(r"listening on (?:\w+://)?(\S+)")
 ADMIN = re.compile(r"admin on \w+://([^/\s]+)")
+READY = re.compile(r" ready$")
 
 Settings = dict[str, Any]
 
@@ -83,8 +85,9 @@ async def in_process(config: Settings) -> AsyncIterator[Proxy]:
 class ProxyProcess:
     """`python -m vsproxy --config FILE` in a process of its own, for signals, memory and descriptors."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, file: Path) -> None:
         self.process = process
+        self.file = file
         self.addresses: list[str] = []
         self.admin_address = ""
         self.log: list[str] = []
@@ -97,20 +100,72 @@ class ProxyProcess:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The supervisor's id."""
         return self.process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The ids of the workers that there are, in the order of their numbers."""
+        found = {name: pid for pid, name in self._named().items() if name.startswith("vsproxy-worker")}
+        return [found[name] for name in sorted(found)]
+
+    @property
+    def control(self) -> int:
+        """The id of the control process; 0 while there is none."""
+        return next((pid for pid, name in self._named().items() if name == "vsproxy-control"), 0)
+
+    @property
+    def family(self) -> list[int]:
+        """The supervisor and all below it."""
+        return [self.pid, *children_of(self.pid)]
+
+    def _named(self) -> dict[int, str]:
+        return {pid: name for pid in children_of(self.pid) if (name := comm_of(pid))}
 
     def rss(self) -> int:
         """Resident memory in bytes, of the process and its children."""
-        return sum(_status_bytes(pid, "VmRSS") for pid in [self.pid, *_children(self.pid)])
+        return sum(status_bytes(pid, "VmRSS") for pid in self.family)
 
     def peak_rss(self) -> int:
         """The highest resident memory so far, in bytes, summed over the process and its children."""
-        return sum(_status_bytes(pid, "VmHWM") for pid in [self.pid, *_children(self.pid)])
+        return sum(status_bytes(pid, "VmHWM") for pid in self.family)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
+
+    def write(self, config: Settings) -> None:
+        """Replace the configuration file; nothing is reloaded yet."""
+        write_config(self.file, config)
+
+    async def reload(self, config: Settings | None = None) -> dict[str, Any]:
+        """What `vsproxy reload` asks and gets as an answer, after `write(config)` if there is one."""
+        if config is not None:
+            self.write(config)
+        return await asyncio.to_thread(ask, str(self.file), {"command": "reload"}, 30.0)
+
+    async def put_into_force(self, config: Settings) -> None:
+        """Reload with `config`; it fails the test if that is refused."""
+        answer = await self.reload(config)
+        assert answer["ok"], answer
+
+    async def reload_command(self, *options: str) -> tuple[int, str]:
+        """`vsproxy reload` as somebody types it: its exit status, and what it says."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "vsproxy", "reload", "--config", str(self.file), *options),
+            env=environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to all of them at once, as a terminal does; no effect if nobody is left."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     async def wait(self, seconds: float = 20.0) -> int:
         """Wait for the process to end; its exit status."""
@@ -131,32 +186,60 @@ class ProxyProcess:
         async for line in self.process.stderr:
             self.log.append(line.decode(errors="replace").rstrip("\n"))
 
-    async def _until_ready(self, listeners: int) -> None:
+    async def _until_ready(self) -> None:
         self._reader = asyncio.create_task(self._read_log())
 
         def ready() -> bool:
             assert self.process.returncode is None, "the proxy ended:\n" + "\n".join(self.log)
-            return sum(bool(READY.search(line)) for line in self.log) >= listeners
+            return any(READY.search(line) for line in self.log)
 
-        await eventually(ready, 20.0, what="'listening on' in the log")
+        await eventually(ready, 20.0, what="'ready' in the log")
         for line in self.log:
-            if match := READY.search(line):
+            if match := LISTENING.search(line):
                 self.addresses.append(match[1])
             if match := ADMIN.search(line):
                 self.admin_address = match[1]
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The ids of all processes below `pid`."""
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            children += [int(child), *_children(int(child))]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                children += [int(child), *children_of(int(child))]
     return children
 
 
-def _status_bytes(pid: int, key: str) -> int:
+def comm_of(pid: int) -> str:
+    """The short name of a process; empty if there is none any more."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptors_of(pid: int) -> int:
+    """How many files a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status_bytes(pid: int, key: str) -> int:
+    """A size in /proc/PID/status, in bytes; 0 if it is not there (proc(5))."""
     match = re.search(rf"^{key}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
+
+
+def environment() -> dict[str, str]:
+    """For a command that is the vsproxy that is being tested."""
+    return {**os.environ, "PYTHONPATH": str(Path(vsproxy.__file__).parent.parent)}
+
+
+def write_config(file: Path, config: Settings) -> None:
+    """Write `config` as TOML, at one stroke; with one worker unless it says otherwise."""
+    written = file.with_suffix(".new")
+    written.write_text(to_toml({**config, "proxy": {"workers": 1, **config["proxy"]}}))
+    written.replace(file)
 
 
 @contextlib.asynccontextmanager
@@ -165,7 +248,7 @@ async def in_subprocess(
 ) -> AsyncIterator[ProxyProcess]:
     """The command, running; killed at the end if it is still there. `descriptors` lowers its hard limit."""
     file = directory / "lb.toml"
-    file.write_text(to_toml({**config, "proxy": {"workers": 1, **config["proxy"]}}))
+    write_config(file, config)
 
     def lower_limit() -> None:
         if descriptors is not None:
@@ -175,21 +258,23 @@ async def in_subprocess(
         sys.executable,
         *("-m", "vsproxy", "--config", str(file)),
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(Path(vsproxy.__file__).parent.parent)},
+        env=environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=lower_limit,
+        # A group of its own: whatever a test has done to the supervisor, its children are found at the end.
+        start_new_session=True,
     )
-    running = ProxyProcess(process)
+    running = ProxyProcess(process, file)
     try:
-        await running._until_ready(len(config["listeners"]))
+        await running._until_ready()
         yield running
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        running.signal_group(signal.SIGKILL)
         await process.wait()
         if running._reader:
             await running._reader
+        print("\n".join(running.log))  # shown if the test has failed
 
 
 T = TypeVar("T")

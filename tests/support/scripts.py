@@ -75,3 +75,16 @@ class Held:
     def release(self) -> None:
         """Answer everybody, now and from now on."""
         self._go.set()
+
+
+class HeldBelow:
+    """A script that holds requests for /held and all below it, see `Held`, and answers others at once."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+
+    async def __call__(self, peer: Conversation, request: Request) -> None:
+        if request.target.startswith("/held"):
+            await self.held(peer, request)
+        else:
+            await peer.respond(peer.server.name.encode())

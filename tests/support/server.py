@@ -56,7 +56,8 @@ class Server:
 
     With `read_body` False the script gets the head and reads the rest itself. `on_connect`, when given,
     runs instead for each connection, before anything is read. `GET /health` is answered from `healthy`
-    (200 or 503) when `health` is true, and counted in `checks`, not in `requests`.
+    (200 or 503) when `health` is true, and counted in `checks`, not in `requests`. `port` 0 is a free one, which
+    somebody else may get while the server is stopped.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Server:
         read_body: bool = True,
         health: bool = False,
         on_connect: Callable[[Conversation], Awaitable[None]] | None = None,
+        port: int = 0,
     ) -> None:
         self.script = script
         self.name = name
@@ -74,7 +76,7 @@ class Server:
         self.health = health
         self.healthy = True
         self.on_connect = on_connect
-        self.port = 0
+        self.port = port
         self.checks = 0
         self.connections = 0
         self.open: set[Conversation] = set()

@@ -9,6 +9,7 @@ from typing import Any
 
 from support.client import Client, connect
 from support.http import Response
+from support.ports import Ports
 from support.proxies import ProxyProcess, Settings, in_process, in_subprocess, settings
 from support.server import Script, Server, blackhole, ok, refused
 from vsproxy import Proxy
@@ -21,12 +22,14 @@ class Stage:
         self.directory = directory
         self.address = ""
         self.servers: list[Server] = []
+        self._ports = Ports()
         self._stack = contextlib.AsyncExitStack()
+        self._stack.enter_context(self._ports)
 
     async def server(self, script: Script = ok, **options: Any) -> Server:
-        """A scripted server, listening."""
+        """A scripted server, listening; its port is its own while it is stopped too."""
         options.setdefault("name", f"server{len(self.servers) + 1}")
-        server = Server(script, **options)
+        server = Server(script, port=self._ports.take(), **options)
         await server.start()
         self._stack.push_async_callback(server.stop)
         self.servers.append(server)
@@ -40,6 +43,10 @@ class Stage:
         """An address that refuses connections."""
         return self._stack.enter_context(refused())
 
+    def free_address(self) -> str:
+        """An address that a listener may have at any time of this test, and that nobody else gets by chance."""
+        return f"127.0.0.1:{self._ports.take()}"
+
     async def proxy(self, *servers: Server | str | Settings, **options: Any) -> Proxy:
         """A proxy in this loop, in front of `servers`; `options` as for `settings`."""
         proxy = await self._stack.enter_async_context(in_process(settings(*servers, **options)))
@@ -49,9 +56,13 @@ class Stage:
     async def process(
         self, *servers: Server | str | Settings, descriptors: int | None = None, **options: Any
     ) -> ProxyProcess:
-        """The command in a process of its own, in front of `servers`."""
+        """The command in processes of its own, in front of `servers`."""
+        return await self.run(settings(*servers, **options), descriptors)
+
+    async def run(self, config: Settings, descriptors: int | None = None) -> ProxyProcess:
+        """The command in processes of its own, with this configuration."""
         running = await self._stack.enter_async_context(
-            in_subprocess(settings(*servers, **options), self.directory, descriptors=descriptors)
+            in_subprocess(config, self.directory, descriptors=descriptors)
         )
         self.address = running.address
         return running

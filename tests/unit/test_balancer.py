@@ -335,3 +335,19 @@ def test_a_thousand_servers_cost_what_two_cost(balance: str, consistent: bool, i
         if ratios[-1] <= 2.0:
             break
     assert min(ratios) <= 2.0, ratios
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "least_conn", "random", "hash"])
+def test_a_backup_that_becomes_a_primary_has_its_place(policy: str) -> None:
+    balancer = make_balancer(policy, True)
+    servers = [Server("p", f"s{number}:80", f"10.0.0.{number}", 80, max_connections=1) for number in range(3)]
+    servers[2].backup = True
+    balancer.rebuild(servers)
+    for backup in (False, True, False):
+        servers[2].backup = backup
+        balancer.acquire(servers[2])
+        balancer.rebuild(servers)
+        assert all(group.holds(s) for s in servers for group in [balancer.backups if s.backup else balancer.primaries])
+        balancer.release(servers[2])
+        # Free again: it can be chosen when the others are tried.
+        assert balancer.pick(1, servers[:2]) is servers[2]

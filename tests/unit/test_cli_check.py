@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner, Result
 
+from support.nameserver import nameserver
 from vsproxy.cli import app
 
 GOOD = """\
@@ -41,18 +42,6 @@ tls = {{ cert = "{cert}", key = "{key}" }}
 @pytest.fixture(autouse=True)
 def in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only addresses and "known" resolve."""
-
-    def lookup(host: str, *_: object, **__: object) -> list[object]:
-        if host != "known" and not host[0].isdigit():
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
 def checked(text: str, *options: str) -> Result:
@@ -100,15 +89,39 @@ def test_a_file_that_is_not_there() -> None:
     assert (result.exit_code, result.output) == (2, "none.toml: cannot be read: No such file or directory\n")
 
 
-def test_a_name_that_does_not_resolve_is_a_warning(names: None) -> None:
-    pools = '[pools.app]\nservers = [\n{ address = "known:1" },\n{ address = "nowhere:1" },\n]\n'
-    unused = '[pools.unused]\nservers = [{ address = "elsewhere:1" }]\n'
-    result = checked(GOOD[: GOOD.index("[pools")] + pools + unused)
+async def test_a_name_that_does_not_resolve_is_a_warning() -> None:
+    pools = """\
+[pools.app]
+servers = [
+{ address = "known.test:1" },
+{ address = "nowhere.test:1" },
+{ address = "localhost:1" },
+{ address = "srv:_http._tcp.known.test" },
+{ address = "srv:_http._tcp.off.test" },
+{ address = "srv:_http._tcp.nowhere.test" },
+]
+[pools.unused]
+servers = [{ address = "elsewhere.test:1" }]
+"""
+    async with nameserver() as server:
+        server.put("known.test", "A", "192.0.2.1")
+        server.put("_http._tcp.known.test", "SRV", "0 1 80 known.test.")
+        server.put("_http._tcp.off.test", "SRV", "0 0 0 .")
+        resolver = f'[resolver]\nnameservers = ["{server.address}"]\n'
+        # The command has a loop of its own.
+        result = await asyncio.to_thread(checked, GOOD[: GOOD.index("[pools")] + pools + resolver)
+        assert server.count("elsewhere.test", "A") == 0
     assert result.exit_code == 0
+    warned = "lb.toml:{}: pools.app.servers[{}].address: warning: "
     assert result.output.splitlines() == [
-        'lb.toml:8: pools.app.servers[1].address: warning: "nowhere" does not resolve '
-        "(Name or service not known); the server is down until it does",
-        "lb.toml: ok: 1 listener, 1 route, 2 pools, 3 servers",
+        warned.format(8, 1)
+        + '"nowhere.test" does not resolve (no A or AAAA record); the server is down until it does',
+        warned.format(11, 4)
+        + '"_http._tcp.off.test" does not resolve (the service is not offered); '
+        "the server is down until it does",
+        warned.format(12, 5)
+        + '"_http._tcp.nowhere.test" does not resolve (no SRV record); the server is down until it does',
+        "lb.toml: ok: 1 listener, 1 route, 2 pools, 7 servers",
     ]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.proxies import children_of, comm_of
+
 PATIENCE = 20.0
 TEXT = """\
 [proxy]
@@ -173,15 +175,20 @@ async def test_an_address_that_is_taken(file: Path, tmp_path: Path) -> None:
             assert await proxy.ends() == 1
 
 
-async def test_more_workers_than_there_are(file: Path, tmp_path: Path) -> None:
-    write(file, TEXT.format(workers=4, directory=tmp_path, bind="127.0.0.1:0"))
+@pytest.mark.parametrize("count", [1, 4])
+async def test_as_many_workers_as_are_asked_for(file: Path, tmp_path: Path, count: int) -> None:
+    write(file, TEXT.format(workers=count, directory=tmp_path, bind="127.0.0.1:0"))
     async with running(file) as proxy:
-        await proxy.hears("workers = 4, but this version serves from one process")
+        assert (await proxy.hears(r"pid \d+, (\d+) workers$"))[1] == str(count)
+        await proxy.hears("ready$")
+        names = sorted(comm_of(child) for child in children_of(proxy.process.pid))
+        assert names == ["vsproxy-control", *(f"vsproxy-worker{number}" for number in range(count))]
 
 
 async def test_descriptors_are_raised_to_the_hard_limit(file: Path) -> None:
     async with running(file) as proxy:
         await proxy.hears("ready$")
-        limits = file_text(Path(f"/proc/{proxy.process.pid}/limits"))
-        [soft, hard] = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()  # type: ignore[union-attr]
-        assert soft == hard
+        for pid in (proxy.process.pid, *children_of(proxy.process.pid)):
+            limits = file_text(Path(f"/proc/{pid}/limits"))
+            [soft, hard] = re.search(r"Max open files +(\d+) +(\d+)", limits).groups()  # type: ignore[union-attr]
+            assert soft == hard

@@ -71,7 +71,7 @@ lb.toml:23: pools.vaultstadio.balance: found "hash" without hash_key; accepted h
 lb.toml:25: pools.vaultstadio.servers[0].wieght: found the unknown key "wieght", did you mean "weight"?; \
 accepted address, weight, backup, max_connections, state
 lb.toml:26: pools.vaultstadio.servers[1].address: found "backend2" (the port is missing); accepted \
-"host:port", "[v6]:port" or "unix:/path"
+"host:port", "[v6]:port", "srv:_service._proto.name" or "unix:/path"
 lb.toml:26: pools.vaultstadio.servers[1].weight: found 0; accepted a whole number from 1 to 1000
 lb.toml:27: pools.vaultstadio.servers[2].backup: found "yes" (not a truth value); accepted true or false
 lb.toml:27: pools.vaultstadio.servers[2].address: found "backend1:8080", which servers[0] has already; \
@@ -136,14 +136,14 @@ def pool(**keys: Any) -> dict[str, Any]:
             {"log": {"level": "loud"}},
             'log.level: found "loud"; accepted "debug", "info", "warning" or "error"',
         ),
-        ({"log": "json"}, 'log: found "json"; accepted a table with level, access, access_path'),
+        ({"log": "json"}, 'log: found "json"; accepted a table with level, path, access, access_path'),
         (
             {"admin": {}, "lisseners": []},
             'lisseners: found the unknown key "lisseners", did you mean "listeners"?;',
         ),
         (
             {"zzz": 1},
-            'zzz: found the unknown key "zzz"; accepted proxy, log, admin, listeners, routes, pools',
+            'zzz: found the unknown key "zzz"; accepted proxy, log, admin, listeners, routes, pools, resolver',
         ),
         (
             {"pools": pool(hash_key="user", balance="hash")},
@@ -164,6 +164,26 @@ def pool(**keys: Any) -> dict[str, Any]:
         (
             {"pools": pool(health={"path": "x"})},
             'pools.p.health.path: found "x" (not a path); accepted a path',
+        ),
+        (
+            {"pools": pool(resolve_interval="500ms")},
+            'pools.p.resolve_interval: found "500ms"; accepted a duration such as',
+        ),
+        (
+            {"pools": pool(servers=[{"address": "srv:app.test"}])},
+            'pools.p.servers[0].address: found "srv:app.test" (the name of SRV records looks like _http._tcp.',
+        ),
+        (
+            {"pools": pool(servers=[{"address": "srv:_http._tcp.a"}, {"address": "srv:_HTTP._tcp.a"}])},
+            'pools.p.servers[1].address: found "srv:_HTTP._tcp.a", which servers[0] has already',
+        ),
+        (
+            {"resolver": {"nameservers": ["192.0.2.1", "dns.test"]}},
+            'resolver.nameservers[1]: found "dns.test" (the port is missing); accepted an IP address with',
+        ),
+        (
+            {"resolver": {"tries": 0}},
+            "resolver.tries: found 0; accepted a whole number from 1 to 10",
         ),
     ],
 )

@@ -72,6 +72,21 @@ def test_defaults_of_a_pool() -> None:
     assert plain.servers[0] == ServerConfig(address=Bind("tcp", "a", 1), weight=1)
 
 
+def test_defaults_of_name_resolution() -> None:
+    plain = configured().resolver
+    assert (plain.nameservers, plain.timeout, plain.tries, plain.addresses) == ((), None, None, "all")
+
+
+def test_nameservers() -> None:
+    resolver = configured(resolver={"nameservers": ["192.0.2.53", "[::1]:5353"], "timeout": "1s"}).resolver
+    assert resolver.nameservers == (Bind("tcp", "192.0.2.53", 53), Bind("tcp", "::1", 5353))
+    assert configured(resolver=resolver.model_dump(mode="json")).resolver == resolver
+
+
+def test_a_service_may_be_checked_at_another_port() -> None:
+    assert pool(servers=[{"address": "srv:_http._tcp.a"}], health={"port": 9}).servers[0].address.kind == "srv"
+
+
 def test_defaults_of_a_check() -> None:
     check = HealthConfig()
     assert (check.type, check.path, check.inter, check.fall, check.rise) == ("http", "/", 5, 3, 2)

@@ -13,6 +13,7 @@ from vsproxy.config.units import (
     parse_address,
     parse_bind,
     parse_duration,
+    parse_nameserver,
     parse_size,
     parse_statuses,
 )
@@ -149,6 +150,7 @@ def test_bind_and_back(written: str, bind: Bind) -> None:
         ("1.2.3:80", "4 octets"),
         ("1.2.3.999:80", "255"),
         ("[::g]:80", "::g"),
+        ("srv:_http._tcp.app.example.com", "not a number"),
         ("unix:run.sock", "absolute"),
         ("unix:/" + "x" * 107, "107 bytes"),
         (80, "not text"),
@@ -159,7 +161,49 @@ def test_not_a_bind(written: object, reason: str) -> None:
         parse_bind(written)
 
 
-@pytest.mark.parametrize(("written", "reason"), [(":80", "host is missing"), ("backend1:0", "port 0")])
+def test_a_service_and_back() -> None:
+    bind = parse_address("srv:_http._tcp.app.example.com")
+    assert bind == Bind("srv", "_http._tcp.app.example.com")
+    assert str(bind) == "srv:_http._tcp.app.example.com"
+    assert parse_address(bind) is bind
+
+
+@pytest.mark.parametrize(
+    ("written", "bind"),
+    [
+        ("192.0.2.53", Bind("tcp", "192.0.2.53", 53)),
+        ("192.0.2.53:5353", Bind("tcp", "192.0.2.53", 5353)),
+        ("2001:DB8::53", Bind("tcp", "2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", Bind("tcp", "2001:db8::53", 5353)),
+        ("fe80::1%eth0", Bind("tcp", "fe80::1%eth0", 53)),
+    ],
+)
+def test_a_nameserver(written: str, bind: Bind) -> None:
+    assert parse_nameserver(written) == bind
+    assert parse_nameserver(str(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    "written", ["dns.test", "dns.test:53", "192.0.2.1:0", "unix:/run/dns", "srv:_a._b.c", "", 53]
+)
+def test_not_a_nameserver(written: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_nameserver(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        (":80", "host is missing"),
+        ("backend1:0", "port 0"),
+        ("srv:app.example.com", "_http._tcp"),
+        ("srv:_http._tcp", "_http._tcp"),
+        ("srv:_http.app.example.com", "_http._tcp"),
+        ("srv:_http._tcp.app:80", "_http._tcp"),
+        ("srv:_http._tcp.a b", "_http._tcp"),
+        ("srv:_http._tcp." + "x" * 250, "_http._tcp"),
+    ],
+)
 def test_an_address_of_a_server_is_complete(written: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         parse_address(written)

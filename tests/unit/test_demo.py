@@ -18,6 +18,7 @@ from rich.console import Console
 from websockets.asyncio.client import connect
 
 import vsproxy
+from support.ports import Ports
 from vsproxy.demo import free_port, make_config, what_to_try
 from vsproxy.demo_server import ServerProcess
 from vsproxy.demo_view import LiveView, Meter, Row, short_access_line
@@ -143,14 +144,17 @@ async def test_a_server_does_not_outlive_whoever_started_it() -> None:
 
 async def test_a_revived_server_has_its_old_port() -> None:
     server = ServerProcess("phoenix")
-    await server.start()
-    port, pid = server.port, server.pid
-    await server.kill()
-    assert server.pid == 0
-    await server.start()
-    assert server.port == port
-    assert server.pid not in (0, pid)
-    await server.kill()
+    with Ports() as ports:
+        server.port = port = ports.take()
+        await server.start()
+        pid = server.pid
+        assert server.port == port
+        await server.kill()
+        assert server.pid == 0
+        await server.start()
+        assert server.port == port
+        assert server.pid not in (0, pid)
+        await server.kill()
 
 
 def test_free_port_passes_over_a_taken_one() -> None:

@@ -54,6 +54,7 @@ def test_every_table_has_a_section() -> None:
         "## `[pools.NAME.timeouts]`",
         "## `[pools.NAME.health]`",
         "## `[pools.NAME.retry]`",
+        "## `[resolver]`",
     ]
 
 

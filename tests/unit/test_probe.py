@@ -71,7 +71,7 @@ async def test_refused_and_mute() -> None:
     async with serving(mute) as server:
         outcome = await look(server, timeout="50ms")
         assert (outcome.passed, outcome.text) == (False, "timeout")
-        assert 0.04 < outcome.seconds < 1
+        assert 0.04 < outcome.seconds < 5
         assert (await look(server, type="tcp")).passed
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from support.answering import ANSWER, LOOPS, Answering, strict_runner
 from support.certificates import Certificates, make_certificates
+from support.queued import until_queued
 from vsproxy.config.model import ListenerConfig, TlsConfig
 from vsproxy.config.units import parse_bind
 from vsproxy.descriptors import Descriptors
@@ -282,6 +283,7 @@ def test_a_handshake_under_way_is_finished_after_stop(
     async def scenario() -> None:
         async with listening(certificates.tls) as listener:
             client = socket.create_connection(("127.0.0.1", port_of(listener)))
+            until_queued(listener.address, 1)
             listener.stop_accepting()
             opening = asyncio.create_task(
                 asyncio.open_connection(

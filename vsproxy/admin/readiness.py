@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from vsproxy.config.model import Config
-from vsproxy.metrics import PoolSource
+from vsproxy.metrics.sources import PoolSource
 
 _USABLE_STATES = ("up", "checking")
 
@@ -41,8 +41,9 @@ def not_ready_reasons(source: ReadinessSource) -> list[str]:
         reasons.append("the listeners are not bound")
     if source.draining:
         reasons.append("the proxy is stopping")
+    pools = source.pools  # once: it may be a sum over many processes, made when asked for
     for name in dict.fromkeys(route.pool for route in source.config.routes):
-        pool = source.pools.get(name)
+        pool = pools.get(name)
         if pool is None or not any(server.state_name in _USABLE_STATES for server in pool.servers):
             reasons.append(f"pool {name}: no server is up or checking")
     return reasons

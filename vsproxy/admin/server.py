@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import hdrs, web
@@ -13,7 +11,7 @@ from aiohttp import hdrs, web
 from vsproxy.admin.host_guard import is_host_allowed
 from vsproxy.admin.readiness import ReadinessSource, not_ready_reasons
 from vsproxy.admin.views import PoolView, pool_view, pools_view
-from vsproxy.config.model import Bind
+from vsproxy.binding import BoundAddress
 from vsproxy.metrics import Metrics
 
 SHUTDOWN_TIMEOUT = 1.0
@@ -37,60 +35,44 @@ class AdminSource(ReadinessSource, Protocol):
 
 
 class AdminServer:
-    """Serves the admin resources of `source` on `bind`, in the loop that `start` runs in.
+    """Serves the admin resources of `source` on `bound`, in the loop that `start` runs in."""
 
-    `address` is the bound address, `host:port` or `unix:/path`, None while it is not bound.
-    """
-
-    def __init__(self, bind: Bind, source: AdminSource, metrics: Metrics) -> None:
-        self.address: str | None = None
-        self._bind = bind
+    def __init__(self, bound: BoundAddress, source: AdminSource, metrics: Metrics) -> None:
+        self._bound = bound
         self._source = source
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
-        self._socket_inode = 0
+
+    @property
+    def address(self) -> str:
+        """The bound address, `host:port` or `unix:/path`."""
+        return str(self._bound.bind)
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError if the address cannot be bound; nothing is left open then."""
+        """Serve. Raises OSError if that is not possible; nothing is left open then."""
         runner = web.AppRunner(
             self._application(), handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
         )
         await runner.setup()
         try:
-            await self._site(runner).start()
+            for sock in self._bound.sockets:
+                await web.SockSite(runner, sock).start()
         except BaseException:
             await runner.cleanup()
+            self._close()
             raise
         self._runner = runner
-        self.address = self._bound_address(runner)
 
     async def stop(self) -> None:
         """Stop serving; requests in progress get `SHUTDOWN_TIMEOUT`. No effect when not started."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-            self.address = None
-            self._remove_socket()
+            self._close()
 
-    def _site(self, runner: web.AppRunner) -> web.BaseSite:
-        if self._bind.kind == "unix":
-            return web.UnixSite(runner, self._bind.path)
-        return web.TCPSite(runner, self._bind.host or None, self._bind.port)
-
-    def _bound_address(self, runner: web.AppRunner) -> str:
-        if self._bind.kind == "unix":
-            self._socket_inode = os.stat(self._bind.path).st_ino
-            return str(self._bind)
-        host, port = runner.addresses[0][:2]
-        return str(Bind("tcp", host, port))
-
-    def _remove_socket(self) -> None:
-        """Remove our Unix socket, unless another process has put its own in the place."""
-        if self._bind.kind != "unix":
-            return
-        with suppress(FileNotFoundError):
-            if os.stat(self._bind.path).st_ino == self._socket_inode:
-                os.unlink(self._bind.path)
+    def _close(self) -> None:
+        self._bound.remove_path()
+        self._bound.close()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
@@ -106,7 +88,7 @@ class AdminServer:
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Refuse foreign Host fields, and give the refusals of the router a body in JSON."""
         # Not request.host: without the field that asks DNS for our name, and blocks.
-        if not is_host_allowed(request.headers.get(hdrs.HOST), self._bind):
+        if not is_host_allowed(request.headers.get(hdrs.HOST), self._bound.bind):
             return web.json_response({"error": "this Host is not served on a loopback address"}, status=403)
         try:
             return await handler(request)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from vsproxy.config.model import PoolConfig
-from vsproxy.metrics import PoolSource, ServerSource, failures_by_kind, responses_by_class
+from vsproxy.metrics.servers import by_class, failures_by_kind
+from vsproxy.metrics.sources import PoolSource, ServerSource
 
 Json = dict[str, object]
 
@@ -49,6 +50,7 @@ def pool_view(pool: PoolView) -> Json:
     return {
         "name": pool.name,
         "balance": pool.config.balance,
+        "responses": by_class(pool.statuses),
         "queued": pool.queued,
         "queue_timeouts": pool.queue_timeouts,
         "no_server": pool.no_server,
@@ -71,9 +73,10 @@ def server_view(server: ServerView) -> Json:
         "active": server.active,
         "idle_connections": len(server.idle),
         "requests": server.requests,
-        "responses": responses_by_class(server),
+        "responses": by_class(server.statuses),
         "failures": failures_by_kind(server),
         "retries": server.retries,
+        "checks": {"passed": server.check_successes, "failed": server.check_failures},
         "bytes_sent": server.bytes_sent,
         "bytes_received": server.bytes_received,
     }

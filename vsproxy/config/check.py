@@ -1,12 +1,14 @@
-"""What `vsproxy check` does beyond reading the file: opens certificates and keys, resolves names."""
+"""What `vsproxy check` does beyond reading the file: opens certificates and keys, resolves names.
+
+Stands above the rest of this folder, for names are looked up here as they will be.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import datetime
-import socket
 import ssl
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
@@ -15,14 +17,16 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from vsproxy.config.consistency import tables
-from vsproxy.config.model import Config
+from vsproxy.config.model import Bind, Config, ResolverSection
 from vsproxy.config.positions import Path
 from vsproxy.config.toml import Document, read_document
 from vsproxy.errors import ConfigError, Problem
+from vsproxy.upstream.lookup import LookupFailed
+from vsproxy.upstream.names import Names
+from vsproxy.upstream.resolve import is_name
 
 _CERTIFICATE = "a file with a certificate chain in PEM"
 _KEY = "a file with the private key of the certificate in PEM, without a passphrase"
-_PARALLEL_LOOKUPS = 16
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,10 @@ def _unresolved(document: Document, config: Config) -> Iterator[Problem]:
         (("pools", name, "servers", index, "address"), server.address)
         for name, pool in config.pools.items()
         for index, server in enumerate(pool.servers)
-        if name in used and server.address.kind == "tcp"
+        if name in used and is_name(server.address)
     ]
-    with ThreadPoolExecutor(_PARALLEL_LOOKUPS) as lookups:
-        reasons = list(lookups.map(_lookup_failure, [address.host for _, address in places]))
+    addresses = [address for _, address in places]
+    reasons = asyncio.run(_lookup_failures(config.resolver, addresses)) if addresses else []
     for (path, address), reason in zip(places, reasons, strict=True):
         if reason:
             message = (
@@ -153,12 +157,18 @@ def _unresolved(document: Document, config: Config) -> Iterator[Problem]:
             yield document.problem(path, message, "")
 
 
-def _lookup_failure(host: str) -> str:
-    """Why `host` does not resolve, empty if it does."""
+async def _lookup_failures(config: ResolverSection, addresses: Sequence[Bind]) -> list[str]:
+    """Why each of `addresses` does not resolve, empty if it does."""
+    names = Names(config)
+
+    async def failure(address: Bind) -> str:
+        try:
+            answer = await names.look_up(address)
+        except LookupFailed as error:
+            return str(error)
+        return "" if answer.endpoints else "the service is not offered"
+
     try:
-        socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        return error.strerror or str(error)
-    except UnicodeError:
-        return "not a name of the DNS"
-    return ""
+        return list(await asyncio.gather(*(failure(address) for address in addresses)))
+    finally:
+        await names.close()

@@ -6,14 +6,14 @@ model from being built; anything of the wrong shape is skipped here, since it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from vsproxy.config.positions import Path
-from vsproxy.config.units import Bind, parse_bind
+from vsproxy.config.units import Bind, parse_address, parse_bind
 
 Contradiction = tuple[Path, str, str]
 
@@ -57,9 +57,9 @@ def tables(data: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str
             yield index, item
 
 
-def _address(value: Any) -> Bind | None:
+def _parsed(parse: Callable[[Any], Bind], value: Any) -> Bind | None:
     try:
-        return parse_bind(value)
+        return parse(value)
     except ValueError:
         # Reported by the type of the key.
         return None
@@ -77,7 +77,7 @@ def _binds(data: Mapping[str, Any]) -> Iterator[Contradiction]:
     if isinstance(admin, Mapping):
         binds.append((("admin", "bind"), admin.get("bind", "127.0.0.1:9900")))
     for path, value in binds:
-        bind = _address(value)
+        bind = _parsed(parse_bind, value)
         if bind is None or (bind.kind == "tcp" and bind.port == 0):
             continue
         host = "" if bind.host in _ALL_INTERFACES else bind.host.lower()
@@ -120,10 +120,10 @@ def _servers(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:
     health = pool.get("health")
     checks_port = isinstance(health, Mapping) and health.get("port") is not None
     for index, server in tables(pool, "servers"):
-        address = _address(server.get("address"))
+        address = _parsed(parse_address, server.get("address"))
         if address is None:
             continue
-        place = str(address).lower() if address.kind == "tcp" else str(address)
+        place = str(address) if address.kind == "unix" else str(address).lower()
         if place in seen:
             yield (
                 (*at, "servers", index, "address"),

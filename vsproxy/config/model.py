@@ -28,6 +28,7 @@ from vsproxy.config.types import (
     Flag,
     ListenAddress,
     LogTarget,
+    NameServer,
     RouteHost,
     RoutePath,
     Size,
@@ -50,6 +51,7 @@ __all__ = [
     "LogSection",
     "PoolConfig",
     "ProxySection",
+    "ResolverSection",
     "RetryConfig",
     "RouteConfig",
     "ServerConfig",
@@ -64,8 +66,8 @@ class ProxySection(Section):
     workers: Workers = Field(
         default="auto",
         description=(
-            "Processes that carry traffic. This version serves from one process whatever is said here; "
-            "a number above 1 is accepted and noted in the log."
+            "Processes that carry traffic, beside a supervisor and one control process. `auto`: as many as there "
+            "are processors, of which affinity and control groups may allow fewer. Needs a restart to change."
         ),
     )
     shutdown_timeout: Duration = Field(
@@ -74,10 +76,14 @@ class ProxySection(Section):
 
 
 class LogSection(Section):
-    """What is logged, and where. Messages go to stderr."""
+    """What is logged, and where: messages about what happens, and the access log."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe level."
+        default="info", description="Least severe level of messages."
+    )
+    path: LogTarget = Field(
+        default="-",
+        description='File of the messages, reopened on SIGUSR1 and once it was renamed; `"-"` is stderr.',
     )
     access: Literal["json", "combined", "off"] = Field(
         default="json", description="Format of the access log: one line per exchange."
@@ -92,6 +98,35 @@ class AdminSection(Section):
 
     bind: ListenAddress = Field(
         default=Bind("tcp", "127.0.0.1", 9900), description="Where it listens. Keep it off public networks."
+    )
+
+
+class ResolverSection(Section):
+    """How names of servers are resolved: by the hosts file first, then by DNS.
+
+    Both /etc/hosts and /etc/resolv.conf (nameservers, search list, `ndots`, `timeout`, `attempts`, `rotate`,
+    `edns0`) are followed as they change. The last good answer stays in use while there is none.
+    """
+
+    nameservers: tuple[NameServer, ...] = Field(
+        default=(),
+        description="Nameservers to ask, in this order; port 53 unless given. Empty: the system's.",
+    )
+    timeout: Duration | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "How long a nameserver may take to answer. Default: the system's, or \"2s\" if it says nothing."
+        ),
+    )
+    tries: Whole | None = Field(
+        default=None,
+        ge=1,
+        le=10,
+        description="How often each nameserver is asked. Default: the system's, or 2 if it says nothing.",
+    )
+    addresses: Literal["all", "ipv4", "ipv6"] = Field(
+        default="all", description="Which addresses of a name are looked for and used."
     )
 
 
@@ -141,7 +176,12 @@ class ListenerConfig(Section):
     forwarded: Flag = Field(default=False, description="Send the `Forwarded` field of RFC 7239 as well.")
     via: Flag = Field(default=False, description="Add a `Via` field to requests and responses.")
     max_connections: Whole = Field(
-        default=0, ge=0, description="Clients at once; more wait in the backlog. 0: as descriptors allow."
+        default=0,
+        ge=0,
+        description=(
+            "Clients at once, divided among the workers (at least one each); more wait in the backlog. "
+            "0: no limit."
+        ),
     )
     backlog: Whole = Field(
         default=4096,
@@ -197,6 +237,9 @@ class Config(Section):
         default=(), description="Which requests go where. A request that no route matches gets 404."
     )
     pools: dict[str, PoolConfig] = Field(default={}, description="The pools, by name.")
+    resolver: ResolverSection = Field(
+        default=ResolverSection(), description="How names of servers are resolved."
+    )
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

@@ -30,11 +30,20 @@ class Section(BaseModel):
 
 
 class ServerConfig(Section):
-    """One server of a pool. A name stands for all the addresses it resolves to."""
+    """One server of a pool. A name stands for all the addresses it resolves to.
+
+    `srv:` stands for the targets of SRV records: those of the lowest priority value are servers and the
+    others backups, each with the port and the weight of its record.
+    """
 
     address: ServerAddress = Field(description="Where the server listens.")
     weight: Whole = Field(
-        default=1, ge=1, le=1000, description="Its share of the traffic, relative to the other servers."
+        default=1,
+        ge=1,
+        le=1000,
+        description=(
+            "Its share of the traffic, relative to the other servers. Weights of SRV records take its place."
+        ),
     )
     backup: Flag = Field(
         default=False, description="Takes traffic only while no other server of the pool is available."
@@ -153,7 +162,7 @@ class PoolConfig(Section):
         default=5.0, description="How long an exchange waits for a server that is not full, then 503."
     )
     queue_size: Whole = Field(
-        default=1024, ge=0, description="Exchanges that may wait at once; one more gets 503 at once."
+        default=1024, ge=0, description="Exchanges that may wait at once, per worker; one more gets 503."
     )
     slow_start: Duration = Field(
         default=0.0, description="Time over which a server that came up grows to its full weight. 0: at once."
@@ -167,7 +176,12 @@ class PoolConfig(Section):
         default=10.0, gt=0, description="Window of `max_fails`, and how long the server then stays down."
     )
     resolve_interval: Duration = Field(
-        default=30.0, gt=0, description="How often the names of servers are resolved again."
+        default=30.0,
+        ge=1,
+        description=(
+            "Longest time between two resolutions of a server's name; a shorter TTL comes first, but not "
+            "below one second."
+        ),
     )
     servers: tuple[ServerConfig, ...] = Field(min_length=1, description="The servers; at least one.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long a server may take.")

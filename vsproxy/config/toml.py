@@ -80,6 +80,8 @@ def read_document(path: str, environ: Mapping[str, str]) -> Document:
         raise ConfigError([Problem(path, line, "", "a byte that is not UTF-8", "TOML in UTF-8")]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax_problem(path, text, str(error))]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem(path, 0, "", "not TOML: arrays or tables too deep in each other")]) from error
     expansion = Expansion(environ)
     bare = Document(path, expansion.expand(data), key_lines(text))
     problems = tuple(bare.problem(*mistake) for mistake in expansion.mistakes)

@@ -20,6 +20,7 @@ from vsproxy.config.units import (
     parse_address,
     parse_bind,
     parse_duration,
+    parse_nameserver,
     parse_size,
     parse_statuses,
 )
@@ -187,7 +188,14 @@ ServerAddress = Annotated[
     BeforeValidator(parse_address),
     PlainSerializer(str),
     _TEXT_SCHEMA,
-    Accepts('"host:port", "[v6]:port" or "unix:/path"', _quoted),
+    Accepts('"host:port", "[v6]:port", "srv:_service._proto.name" or "unix:/path"', _quoted),
+]
+NameServer = Annotated[
+    Bind,
+    BeforeValidator(parse_nameserver),
+    PlainSerializer(str),
+    _TEXT_SCHEMA,
+    Accepts('an IP address with or without port, such as "10.0.0.53", "10.0.0.53:5353", "[v6]:53"', _quoted),
 ]
 Statuses = Annotated[
     StatusSet,

@@ -30,6 +30,8 @@ _DURATION_PART = re.compile(rf"({_NUMBER})(ms|s|m|h)?")
 _SIZE = re.compile(SIZE_PATTERN)
 _SIZE_PART = re.compile(rf"({_NUMBER})([A-Za-z]*)")
 _HOST_NAME = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?$")
+_SERVICE_NAME = re.compile(r"_[A-Za-z0-9-]+\._[A-Za-z0-9-]+\.[A-Za-z0-9_.-]+")
+_DNS_PORT = 53
 # sun_path of Linux: 108 bytes with the final NUL.
 _MAX_UNIX_PATH = 107
 
@@ -83,10 +85,11 @@ def format_size(size: int) -> str:
 class Bind:
     """An address to listen on or to connect to: TCP `host` and `port`, or the `path` of a Unix socket.
 
-    `host` carries no brackets; it is empty when all interfaces are meant. `str()` gives back what was parsed.
+    `host` carries no brackets; it is empty when all interfaces are meant. Of kind `srv`, `host` is the name
+    of SRV records (RFC 2782), which bring the ports. `str()` gives back what was parsed.
     """
 
-    kind: Literal["tcp", "unix"]
+    kind: Literal["tcp", "unix", "srv"]
     host: str = ""
     port: int = 0
     path: str = ""
@@ -94,6 +97,8 @@ class Bind:
     def __str__(self) -> str:
         if self.kind == "unix":
             return f"unix:{self.path}"
+        if self.kind == "srv":
+            return f"srv:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -117,13 +122,38 @@ def parse_bind(value: object) -> Bind:
 
 
 def parse_address(value: object) -> Bind:
-    """The address of a server: `host:port`, `[v6]:port` or `unix:/path`. Raises ValueError."""
+    """The address of a server: `host:port`, `[v6]:port`, `srv:NAME` or `unix:/path`. Raises ValueError."""
+    if isinstance(value, str) and value.startswith("srv:"):
+        return _parse_service(value[4:])
     address = parse_bind(value)
     if address.kind == "tcp" and not address.host:
         raise ValueError("the host is missing")
     if address.kind == "tcp" and not address.port:
         raise ValueError("port 0 cannot be connected to")
     return address
+
+
+def parse_nameserver(value: object) -> Bind:
+    """A nameserver: an IP address, with or without port (53). Raises ValueError."""
+    if isinstance(value, Bind):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not text")
+    try:
+        return Bind("tcp", str(ipaddress.ip_address(value)), _DNS_PORT)
+    except ValueError:
+        # There is more to it than an address.
+        address = parse_address(value)
+    if address.kind != "tcp":
+        raise ValueError("a nameserver is asked over UDP and TCP")
+    ipaddress.ip_address(address.host)
+    return address
+
+
+def _parse_service(name: str) -> Bind:
+    if not _SERVICE_NAME.fullmatch(name) or not _HOST_NAME.fullmatch(name):
+        raise ValueError("the name of SRV records looks like _http._tcp.example.com")
+    return Bind("srv", name)
 
 
 def _parse_unix(path: str) -> Bind:

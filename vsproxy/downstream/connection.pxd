@@ -8,6 +8,7 @@ cdef double _NEVER
 cdef int _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER, _TUNNEL
 cdef double _LINGER_TIME
 cdef double _WATCH_TIME
+cdef double _LAST_REQUEST_TIME
 
 
 cdef class ClientConnection(Downstream):
@@ -47,5 +48,6 @@ cdef class ClientConnection(Downstream):
     cpdef stop(self)
     cpdef reset(self)
     cpdef drain(self)
+    cpdef await_last_request(self)
     cpdef give_notice(self)
     cpdef cut(self)

@@ -33,8 +33,10 @@ _LINGER_TIME = LINGER_TIME
 #: How often (s) the kernel is asked about a client that we do not read from.
 WATCH_TIME = 0.5
 _WATCH_TIME = WATCH_TIME
-#: How long (s) a stopping proxy waits for the first request of a client that has just come.
-FIRST_REQUEST_TIME = 0.5
+#: How long (s) a stopping proxy waits for a request that may be on its way: from a client that has just come,
+#: and from one whose connection is idle, which would have to take a sudden close for a failure.
+LAST_REQUEST_TIME = 0.5
+_LAST_REQUEST_TIME = LAST_REQUEST_TIME
 #: TCP_INFO's first byte when the connection is reset or gone.
 TCP_CLOSE = 7
 
@@ -148,6 +150,8 @@ class ClientConnection(Downstream):
             self.exchange.on_downstream_full(False)
         elif self.wait != _LINGER and not self.stopped:
             self.set_wait(_IDLE, self.settings.idle_timeout)
+            if self.serving.draining:
+                self.await_last_request()
             if self.pending:
                 self.advance(b"")
 
@@ -280,13 +284,20 @@ class ClientConnection(Downstream):
             self.transport.abort()
 
     def drain(self) -> None:
-        """The proxy is stopping: an idle connection closes now, a busy one after its response."""
-        self.close_after = True
-        if self.requests == 0 and self.exchange is None and not self.stopped:
-            # A client that came a moment ago: its request is on the way.
-            self.set_wait(_HEAD, min(self.limit - self.sweep.now, FIRST_REQUEST_TIME))
-        elif self.exchange is None and not self.is_head_begun() and not self.reading_body and not self.stopped:
-            self.stop()
+        """The proxy is stopping: an idle connection closes in a moment, a busy one is told with its response.
+
+        One whose response has begun without that word gets the same moment at its end.
+        """
+        if self.wait == _LINGER or self.stopped:
+            # It has had its last answer: what still comes is no request.
+            return
+        if self.exchange is None and not self.is_head_begun() and not self.reading_body:
+            self.await_last_request()
+
+    def await_last_request(self) -> None:
+        """Wait a moment for a request, which will be answered with `Connection: close`."""
+        wait = _HEAD if self.requests == 0 else _IDLE
+        self.set_wait(wait, min(self.limit - self.sweep.now, _LAST_REQUEST_TIME))
 
     def give_notice(self) -> None:
         """The time to finish is over: a tunnel's streams are closed, anything else is broken off."""

@@ -171,6 +171,7 @@ class DownstreamConnection(ClientConnection):
             or head.upgrade_requested
             or self.end_of_stream
             or serving.draining
+            or settings.retired
         )
         # Who asked for another protocol may have begun to speak it: nothing after this head is a request.
         self.expects_more = head.upgrade_requested
@@ -214,7 +215,7 @@ class DownstreamConnection(ClientConnection):
         known = head.content_length >= 0 or bodiless
         self.chunked = not known and request.minor == 1
         self.framed = known or self.chunked
-        if not self.framed or self.serving.draining:
+        if not self.framed or self.serving.draining or self.settings.retired:
             self.close_after = True
         if self.reading_body and not self.can_drain(request):
             self.close_after = True
@@ -301,11 +302,11 @@ class DownstreamConnection(ClientConnection):
 
     def next_request(self) -> None:
         """Wait for the next request, or serve the one that is here already."""
-        if self.serving.draining:
-            self.stop()
-            return
         if not self.writing_paused:
             self.set_wait(_IDLE, self.settings.idle_timeout)
+        if self.serving.draining:
+            # The answer began before the stop, and so without `Connection: close`.
+            self.await_last_request()
         if self.pending and not self.running:
             self.advance(b"")
         elif not self.running:

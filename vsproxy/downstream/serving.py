@@ -52,6 +52,7 @@ class ListenerSettings:
         "max_target",
         "networks",
         "redirect",
+        "retired",
         "secure",
         "send_timeout",
         "via",
@@ -59,6 +60,8 @@ class ListenerSettings:
 
     def __init__(self, config: ListenerConfig, address: str) -> None:
         self.address = address
+        #: These settings are no longer in force: a connection that has them ends after its next answer.
+        self.retired = False
         self.secure = config.tls is not None
         self.redirect = config.redirect is not None
         self.header_timeout = config.header_timeout

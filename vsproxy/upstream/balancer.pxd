@@ -87,4 +87,6 @@ cdef class Balancer:
     @cython.locals(group=Group)
     cpdef acquire(self, Server server)
     @cython.locals(group=Group)
+    cpdef note_others(self, Server server, Py_ssize_t active, Py_ssize_t claim)
+    @cython.locals(group=Group)
     cpdef release(self, Server server)

@@ -27,8 +27,7 @@ _WALK = WALK
 TIE_WALK = 8
 _TIE_WALK = TIE_WALK
 
-RING_POINTS = 8192
-RING_POINTS_PER_SERVER = 128
+RING_POINTS, RING_POINTS_PER_SERVER = 8192, 128
 # Spreads keys that are not hashes, such as small numbers, over 64 bits.
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK_64 = 0xFFFFFFFFFFFFFFFF
@@ -49,9 +48,7 @@ class Group:
         self.open: OrderedDict[Server, None] = OrderedDict()
 
     def rebuild(self, servers: list[Server]) -> None:
-        """Replace the members by `servers`."""
-        for server in self.members:
-            server.position = -1
+        """Replace the members by `servers`, whose positions are free."""
         self.members = servers
         self.open = OrderedDict()
         for index, server in enumerate(servers):
@@ -135,7 +132,7 @@ class RoundRobin(Rotation):
 class LeastConn(Rotation):
     """The member with the fewest active exchanges per weight; of equals, the next in turn.
 
-    `server.score` is active/weight and names the bucket that the server is in, -1 for none (full).
+    `server.score` is its load and names the bucket that it is in, -1 for none (full).
     `scores` is a heap of the buckets' names; a bucket may be empty until it comes to the top.
     """
 
@@ -200,7 +197,7 @@ class LeastConn(Rotation):
         """Put a member that is in no bucket into the one of its score, unless it is full."""
         if server.score >= 0.0 or server.is_full():
             return
-        score = server.active / server.effective_weight
+        score: float = server.load()
         server.score = score
         bucket = self.buckets.get(score)
         if bucket is None:
@@ -234,11 +231,7 @@ class RandomOfTwo(Rotation):
         if first is None:
             return None
         second = self.draw(first, tried)
-        if second is not None and (
-            second.active / second.effective_weight < first.active / first.effective_weight
-        ):
-            return second
-        return first
+        return second if second is not None and second.load() < first.load() else first
 
     def draw(self, other: Server | None, tried: list[Server] | None) -> Server | None:
         """An open member that is neither `other` nor in `tried`."""
@@ -354,6 +347,8 @@ class Balancer:
 
     def rebuild(self, servers: list[Server]) -> None:
         """Choose among `servers` from now on, by their present `effective_weight` (above 0)."""
+        for server in (*self.primaries.members, *self.backups.members):
+            server.position = -1  # of both first: a backup may have become a primary
         self.primaries.rebuild([server for server in servers if not server.backup])
         self.backups.rebuild([server for server in servers if server.backup])
 
@@ -371,6 +366,14 @@ class Balancer:
     def acquire(self, server: Server) -> None:
         """Count one more exchange in progress on `server`, a member or not."""
         server.active += 1
+        group = self.backups if server.backup else self.primaries
+        if group.holds(server):
+            group.update(server)
+
+    def note_others(self, server: Server, active: int, claim: int) -> None:
+        """The other workers have `active` exchanges on `server`, a member or not; ours may become `claim`."""
+        server.elsewhere = active
+        server.claim = claim
         group = self.backups if server.backup else self.primaries
         if group.holds(server):
             group.update(server)

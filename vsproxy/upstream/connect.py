@@ -33,6 +33,5 @@ async def connect(server: Server, sweep: Sweep, limit: float) -> UpstreamConnect
         # Cancelled or timed out at the very moment the connection came to stand.
         connection.close()
         raise
-    server.connect_count += 1
-    server.connect_seconds += time.monotonic() - began
+    server.connect_time.observe(time.monotonic() - began)
     return connection

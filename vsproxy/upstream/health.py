@@ -104,8 +104,6 @@ class HealthChecker:
     """
 
     def __init__(self, pool: CheckedPool, config: HealthConfig) -> None:
-        #: How long the last check of a server took, in seconds.
-        self.durations: dict[Server, float] = {}
         self._pool = pool
         self._config = config
         self._tasks = KeyedTasks[Server]()
@@ -129,7 +127,6 @@ class HealthChecker:
             return
         present = {server for server in self._pool.servers if server.host}
         for server in self._tasks.keys() - present:
-            self.durations.pop(server, None)
             self._tasks.end(server)
         fresh = present - self._tasks.keys()
         for server in fresh:
@@ -155,7 +152,7 @@ class HealthChecker:
         server = watch.server
         watch.begin()
         outcome: Outcome = await probe.check(server)
-        self.durations[server] = outcome.seconds
+        server.check_time.observe(outcome.seconds)
         if outcome.passed is None:
             text = f"not possible: {outcome.text}"
             if server.last_check != text:

@@ -1,70 +1,97 @@
-"""A pool: its servers, their states, who is chosen, who has to wait. Decides; exchanges do the I/O."""
+"""A pool: its servers, their states, who is chosen, who has to wait. Decides; exchanges do the I/O.
+
+Its servers come from its configuration and from name resolution: `populate`, `replace_addresses`. In a worker they
+come from the control process: see `vsproxy.upstream.following`.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from vsproxy.config.model import PoolConfig, ServerConfig
-from vsproxy.timers import NEVER, Sweep, Timed
-from vsproxy.upstream.balancer import hash_key, make_balancer
+from vsproxy.config.model import Bind, PoolConfig, ServerConfig
+from vsproxy.histogram import Histogram
+from vsproxy.timers import Sweep, Timed
+from vsproxy.upstream.balancer import make_balancer
+from vsproxy.upstream.endpoint import Endpoint
+from vsproxy.upstream.hash_key import key_of
 from vsproxy.upstream.keepalive import Keepalive
 from vsproxy.upstream.resolve import is_name
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, STATE_NAMES, UP, Server
-from vsproxy.wire.message import RequestHead, field_value
+from vsproxy.upstream.slow_start import SlowStart
+from vsproxy.upstream.waiting import Waiting, WaitingLine
+from vsproxy.wire.message import RequestHead
 
-#: Seconds between two steps of a server's slow start.
-RAMP_STEP = 0.5
-#: The share of its weight with which a slow start begins.
-RAMP_START = 0.1
+#: How long (s) an address that has vanished may stand in for those that came in its place.
+LEAVING_TIME = 30.0
 
 logger = logging.getLogger("vsproxy.pool")
 
 
-class Waiting(Protocol):
-    """An exchange in the queue."""
-
-    key: int
-    tried: list[Server] | None
-
-    def on_server(self, server: Server) -> None:
-        """A server is free: the wait is over."""
-
-    def on_no_server(self, reason: str) -> None:
-        """The wait was in vain: `queue_timeout` or `no_server`."""
-
-
 class Pool(Timed):
-    """The live side of a `PoolConfig`; lives on over a reload."""
+    """The live side of a `PoolConfig`; lives on over a reload.
+
+    Hooks, each None or called from the loop: `judge(server, kind)` for every failure that traffic met,
+    `on_down(server)` after a server went down, `on_servers_changed()` when servers came or went,
+    `on_server_added(server)` for each new one, `on_changed()` after anything that a worker has to know.
+    """
 
     def __init__(self, name: str, config: PoolConfig, sweep: Sweep) -> None:
         super().__init__()
         self.name = name
         self.sweep = sweep
+        self.slot = -1
+        self.serial = 0
         self.servers: list[Server] = []
-        self.queue: deque[tuple[Waiting, float]] = deque()
+        self.queue = WaitingLine()
         self.queue_timeouts = 0
         self.no_server = 0
+        self.statuses = [0, 0, 0, 0, 0, 0]
+        self.duration = Histogram()
         self.up_count = 0
+        self.retired = False
+        self.judge: Callable[[Server, str], None] | None = None
         self.on_down: Callable[[Server], None] | None = None
-        self.on_ejected: Callable[[Server], None] | None = None
         self.on_servers_changed: Callable[[], None] | None = None
-        self._failures: dict[Server, deque[float]] = {}
-        self._ramping: list[Server] = []
+        self.on_server_added: Callable[[Server], None] | None = None
+        self.on_changed: Callable[[], None] | None = None
+        self.slow_start = SlowStart()
+        # Servers that their name no longer stands for, and until when they may stay for all that.
+        self._leaving: dict[Server, float] = {}
+        # What `at_once` holds back: whether it does, and whether there is something.
+        self._held = False
+        self._due = False
+        self._fallen: list[Server] = []
         self.balancer = make_balancer(config.balance, config.consistent)
         self.config = config
-        self._apply(config)
+        self.configure(config)
         sweep.add(self)
 
     # Configuration
 
-    def _apply(self, config: PoolConfig) -> None:
-        """Take over `config`: what data-path code reads is copied into plain attributes."""
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Changes of servers inside become visible together, at the end: nobody finds a pool half changed."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._due:
+            self._due = False
+            self._rebuild()
+            fallen, self._fallen = self._fallen, []
+            for server in fallen:
+                self._tell_down(server)
+            self._servers_changed()
+
+    def configure(self, config: PoolConfig) -> None:
+        """Take over all of `config` but the servers: what the data path reads is copied into attributes."""
         if (config.balance, config.consistent) != (self.config.balance, self.config.consistent):
             self.balancer = make_balancer(config.balance, config.consistent)
+            self._rebuild()
         self.config = config
         self.keepalive = Keepalive(
             config.keepalive, config.keepalive_timeout, config.keepalive_requests, config.keepalive_age
@@ -77,119 +104,208 @@ class Pool(Timed):
         self.retry_timeout = config.retry.timeout
         self.retry_causes = frozenset(config.retry.on)
         self.retry_statuses = frozenset(int(cause) for cause in config.retry.on if cause.isdecimal())
-        wanted = {str(server.address): server for server in config.servers}
-        for server in [server for server in self.servers if server.name not in wanted]:
-            self._remove(server)
-        for name, server_config in wanted.items():
-            known = [server for server in self.servers if server.name == name]
-            for server in known:
-                server.weight = server_config.weight
-                server.effective_weight = float(server_config.weight)
-                server.backup = server_config.backup
-                server.max_connections = server_config.max_connections
-            if not known:
-                self._add(server_config)
-        self._rebuild()
 
     def update(self, config: PoolConfig) -> None:
         """Reload: servers that stay keep their state, counters and connections."""
         if config != self.config:
-            self._apply(config)
-            self._servers_changed()
+            before = {str(server.address): server.state for server in self.config.servers}
+            self.configure(config)
+            self.populate()
+            for server in [server for server in self.servers if server.host]:
+                wanted = self._wanted_state(server)
+                if wanted != before.get(server.name, wanted):
+                    state = self._first_state() if wanted == "up" else STATE_NAMES.index(wanted)
+                    self.set_state(server, state, "configuration")
+
+    def _wanted_state(self, server: Server) -> str:
+        return next(item.state for item in self.config.servers if str(item.address) == server.name)
+
+    def populate(self) -> None:
+        """Make the servers be those of the configuration, each by its address."""
+        wanted = {str(server.address): server for server in self.config.servers}
+        known: dict[str, list[Server]] = {}
+        for server in list(self.servers):
+            if server.name in wanted:
+                known.setdefault(server.name, []).append(server)
+            else:
+                self._remove(server)
+        for name, config in wanted.items():
+            for server in known.get(name, ()):
+                self._reconfigure(server, config.weight, config.backup, config.max_connections)
+            if name not in known:
+                self._add(config)
+        self._rebuild()
+        self._servers_changed()
 
     def retire(self) -> None:
-        """The pool is gone from the configuration: exchanges in flight end, nothing is kept."""
-        self.sweep.remove(self)
-        for server in list(self.servers):
-            self._remove(server)
-        self._rebuild()
+        """The pool is gone from the configuration: whoever is in it, or waits, goes on; nothing is kept."""
+        self.retired = True
+        for server in self.servers:
+            server.removed = True
+            self.keepalive.drop_all(server)
+        if not self.queue:
+            self.sweep.remove(self)
 
     def _add(self, config: ServerConfig) -> None:
         bind = config.address
         if bind.kind == "unix":
-            self._new_server(config, bind.path, 0)
+            self._new_server(config, Endpoint(bind.path, 0), self._first_state())
         elif is_name(bind):
             self._placeholder(config, "not resolved yet")
         else:
-            self._new_server(config, bind.host, bind.port)
+            self._new_server(config, Endpoint(bind.host, bind.port), self._first_state())
 
-    def _new_server(self, config: ServerConfig, host: str, port: int) -> Server:
+    def _first_state(self) -> int:
+        return UP if self.config.health is None else CHECKING
+
+    def _new_server(self, config: ServerConfig, endpoint: Endpoint, state: int) -> Server:
         if config.state != "up":
             state = STATE_NAMES.index(config.state)
-        else:
-            state = UP if self.config.health is None else CHECKING
         server = Server(
-            self.name, str(config.address), host, port,
-            config.weight, config.backup, config.max_connections, state,
+            self.name, str(config.address), endpoint.host, endpoint.port,
+            endpoint.weight or config.weight, endpoint.backup or config.backup, config.max_connections, state,
         )  # fmt: skip
         server.state_since = time.time()
-        self.servers.append(server)
+        self._join(server)
         return server
 
     def _placeholder(self, config: ServerConfig, reason: str) -> None:
-        server = self._new_server(config, "", config.address.port)
+        server = self._new_server(config, Endpoint("", config.address.port), DOWN)
         server.state = DOWN
         server.state_reason = reason
 
+    def _join(self, server: Server) -> None:
+        self.servers.append(server)
+        if self.on_server_added is not None:
+            self.on_server_added(server)
+
     def _remove(self, server: Server) -> None:
+        """Exchanges in flight go on; nothing new is sent, nothing is kept."""
         server.removed = True
         self.servers.remove(server)
-        self._failures.pop(server, None)
-        if server in self._ramping:
-            self._ramping.remove(server)
+        self.slow_start.forget(server)
+        self._leaving.pop(server, None)
         self.keepalive.drop_all(server)
 
-    def replace_addresses(self, name: str, addresses: list[tuple[str, int]]) -> None:
-        """The addresses that the configured `name` has now; none: it does not resolve, and is down."""
+    def _reconfigure(self, server: Server, weight: int, backup: bool, max_connections: int) -> None:
+        if weight != server.weight:
+            server.weight = weight
+            if server not in self.slow_start:
+                server.effective_weight = float(weight)
+        server.backup = backup
+        server.max_connections = max_connections
+
+    def replace_addresses(self, name: str, endpoints: Sequence[Endpoint]) -> None:
+        """What the configured `name` stands for now; nothing: it does not resolve, and is down.
+
+        A new address is CHECKING while the name has others: it gets traffic once it was found to be good.
+        """
         config = next((item for item in self.config.servers if str(item.address) == name), None)
         if config is None:
             return
         current = {(server.host, server.port): server for server in self.servers if server.name == name}
-        if addresses and set(addresses) == set(current):
-            return
-        for key, server in current.items():
-            if key not in addresses:
-                self._remove(server)
-        for host, port in addresses:
-            if (host, port) not in current:
-                self._new_server(config, host, port)
-        if not addresses:
-            self._placeholder(config, "does not resolve")
-        logger.info("pool %s: %s is now %s", self.name, name, addresses or "unresolvable")
+        before = {server.address for server in current.values() if server.host and server not in self._leaving}
+        placeholder = current.pop(("", config.address.port), None)
+        first_state = CHECKING if current else self._first_state()
+        wanted = {(endpoint.host, endpoint.port): endpoint for endpoint in endpoints}
+        for endpoint in wanted.values():
+            server = current.pop((endpoint.host, endpoint.port), None)
+            if server is None:
+                self._new_server(config, endpoint, first_state)
+            else:
+                self._leaving.pop(server, None)
+                self._reconfigure(
+                    server, endpoint.weight or config.weight, endpoint.backup or config.backup, config.max_connections
+                )
+        self._replaced(current.values(), bool(wanted))
+        if wanted and placeholder is not None:
+            self._remove(placeholder)
+        if not wanted:
+            if placeholder is None:
+                self._placeholder(config, "does not resolve")
+            else:
+                placeholder.state_reason = "does not resolve"
+        addresses = {str(Bind("tcp", host, port)) for host, port in wanted}
+        if addresses != before:
+            logger.info("pool %s: %s is now %s", self.name, name, ", ".join(sorted(addresses)) or "unresolvable")
         self._rebuild()
         self._servers_changed()
 
+    def _replaced(self, vanished: Iterable[Server], by_others: bool) -> None:
+        """Remove what a name no longer stands for; but not the last that are good, before others were found to be."""
+        stays = {server for server in self.servers if server.state == UP} - {*vanished, *self._leaving}
+        for server in vanished:
+            if by_others and not stays and server.state == UP:
+                self._leaving.setdefault(server, time.monotonic() + LEAVING_TIME)
+            else:
+                self._remove(server)
+        self._set_deadline()
+
+    def _see_off(self, leaving: Iterable[Server]) -> None:
+        """Those that had vanished are no more needed, or no more good, or have had their time."""
+        leaving = tuple(leaving)
+        for server in leaving:
+            self._remove(server)
+        if leaving:
+            self._rebuild()
+            self._servers_changed()
+
     def _servers_changed(self) -> None:
+        if self._held:
+            self._due = True
+            return
         if self.on_servers_changed is not None:
             self.on_servers_changed()
+        self._changed()
         self.wake()
+
+    def _changed(self) -> None:
+        if self.on_changed is not None and not self._held:
+            self.on_changed()
 
     # States
 
     def set_state(self, server: Server, state: int, reason: str) -> None:
-        """Put `server` into `state`; the one place where a state changes."""
+        """Put `server` into `state`, and whoever is concerned is told."""
         if server.state == state or server.removed:
             server.state_reason = reason
             return
-        level = logging.WARNING if state == DOWN else logging.INFO
+        self._change(server, state, reason, logging.WARNING if state == DOWN else logging.INFO)
+        self._rebuild()
+        self._tell_down(server)
+        self._changed()
+        self.wake()
+        if server in self._leaving:
+            self._see_off([server])
+        elif state == UP:
+            self._see_off(self._leaving)
+
+    def _change(self, server: Server, state: int, reason: str, level: int) -> None:
+        """The one place where a state changes."""
         logger.log(
             level, "pool %s: server %s (%s) is %s, was %s: %s",
             self.name, server.name, server.address, STATE_NAMES[state], server.state_name, reason,
         )  # fmt: skip
-        if state == UP:
-            self._begin_ramp(server)
-            self._failures.pop(server, None)
+        if state == UP and server.state != CHECKING:
+            self.begin_slow_start(server, 0.0)
         server.state = state
         server.state_reason = reason
         server.state_since = time.time()
-        self._rebuild()
+        server.changes[state] += 1
         if state in (DOWN, DRAIN, MAINT):
             self.keepalive.drop_all(server)
-        if state in (DOWN, MAINT) and self.on_down is not None:
+
+    def _tell_down(self, server: Server) -> None:
+        if self._held:
+            # Whoever moves on has to find the others as they will be.
+            self._fallen.append(server)
+        elif server.state in (DOWN, MAINT) and self.on_down is not None:
             self.on_down(server)
-        self.wake()
 
     def _rebuild(self) -> None:
+        if self._held:
+            self._due = True
+            return
         up = [server for server in self.servers if server.state == UP]
         if not up:
             # Better a server of which nothing is known than none.
@@ -197,61 +313,22 @@ class Pool(Timed):
         self.up_count = len(up)
         self.balancer.rebuild(up)
 
-    def _begin_ramp(self, server: Server) -> None:
-        slow_start = self.config.slow_start
-        server.up_since = time.monotonic()
-        if slow_start <= 0 or server.state == CHECKING:
-            return
-        server.effective_weight = server.weight * RAMP_START
-        if server not in self._ramping:
-            self._ramping.append(server)
+    def begin_slow_start(self, server: Server, elapsed: float) -> None:
+        """Let `server` grow to its weight, on a way that began `elapsed` seconds ago."""
+        self.slow_start.begin(server, self.config.slow_start, elapsed)
         self._set_deadline()
-
-    def _ramp(self, now: float) -> None:
-        for server in list(self._ramping):
-            share = (now - server.up_since) / self.config.slow_start if self.config.slow_start > 0 else 1.0
-            server.effective_weight = server.weight * min(1.0, max(RAMP_START, share))
-            if share >= 1.0 or server.state != UP:
-                server.effective_weight = float(server.weight)
-                self._ramping.remove(server)
-        self._rebuild()
-
-    # Passive checks
 
     def on_failure(self, server: Server, kind: str) -> None:
         """Traffic met a failure of `server`: connect, timeout, reset or bad_response."""
         server.count_failure(kind)
-        config = self.config
-        if config.max_fails == 0 or server.state not in (UP, CHECKING) or server.removed:
-            return
-        if kind != "connect" and self.up_count <= 1:
-            # The last server that still accepts connections is better than none at all.
-            return
-        now = time.monotonic()
-        window = self._failures.setdefault(server, deque())
-        window.append(now)
-        while window[0] < now - config.fail_window:
-            window.popleft()
-        if len(window) >= config.max_fails:
-            self.set_state(
-                server, DOWN, f"passive: {len(window)} failures in {config.fail_window:g} s, last: {kind}"
-            )
-            if self.on_ejected is not None:
-                self.on_ejected(server)
+        if self.judge is not None:
+            self.judge(server, kind)
 
     # Choice
 
     def key_of(self, head: RequestHead, client: str) -> int:
         """What `balance = "hash"` hashes of a request."""
-        source = self.config.hash_key or "client"
-        kind, _, name = source.partition(":")
-        if kind == "uri":
-            return hash_key(head.target)
-        if kind == "header":
-            return hash_key(field_value(head.fields, name.encode("latin-1")) or b"")
-        if kind == "cookie":
-            return hash_key(_cookie(field_value(head.fields, b"Cookie") or b"", name.encode("latin-1")))
-        return hash_key(client.encode())
+        return key_of(self.config.hash_key or "client", head, client)
 
     def release(self, server: Server) -> None:
         """An exchange has left `server`."""
@@ -263,27 +340,23 @@ class Pool(Timed):
         """Let `exchange` wait for a server; False if nothing can come of it."""
         if self.up_count == 0 or len(self.queue) >= self.config.queue_size or self.config.queue_timeout <= 0:
             return False
-        self.queue.append((exchange, time.monotonic() + self.config.queue_timeout))
+        self.queue.join(exchange, time.monotonic() + self.config.queue_timeout)
+        # A retired pool has left the sweep, if nobody waited.
+        self.sweep.add(self)
         self._set_deadline()
         return True
 
-    def leave_queue(self, exchange: Waiting) -> None:
-        """A client that waits no longer."""
-        self.queue = deque(item for item in self.queue if item[0] is not exchange)
-
     def wake(self) -> None:
         """Hand free servers to those who wait, in order."""
-        while self.queue:
-            exchange = self.queue[0][0]
+        while self.queue and not self._held:
             if self.up_count == 0:
-                self.queue.popleft()
-                exchange.on_no_server("no_server")
+                self.queue.next().on_no_server("no_server")
                 continue
-            server = self.balancer.pick(exchange.key, exchange.tried)
+            first = self.queue.first()
+            server = self.balancer.pick(first.key, first.tried)
             if server is None:
                 return
-            self.queue.popleft()
-            exchange.on_server(server)
+            self.queue.next().on_server(server)
 
     @property
     def queued(self) -> int:
@@ -293,25 +366,16 @@ class Pool(Timed):
     # Timed interface
 
     def _set_deadline(self) -> None:
-        deadline = self.queue[0][1] if self.queue else NEVER
-        if self._ramping:
-            deadline = min(deadline, time.monotonic() + RAMP_STEP)
-        self.deadline = deadline
+        self.deadline = min(self.queue.until(), self.slow_start.next_step(), *self._leaving.values())
 
     def on_deadline(self, now: float) -> None:
         """Time for those who waited too long, and for the next step of a slow start."""
-        if self._ramping:
-            self._ramp(now)
-        while self.queue and self.queue[0][1] <= now:
-            exchange, _ = self.queue.popleft()
+        if self.slow_start.step(now, self.config.slow_start):
+            self._rebuild()
+        for exchange in self.queue.overdue(now):
             self.queue_timeouts += 1
             exchange.on_no_server("queue_timeout")
+        self._see_off([server for server, until in self._leaving.items() if until <= now])
         self._set_deadline()
-
-
-def _cookie(value: bytes, name: bytes) -> bytes:
-    for pair in value.split(b";"):
-        key, _, content = pair.strip(b" \t").partition(b"=")
-        if key == name:
-            return content
-    return b""
+        if self.retired and not self.queue:
+            self.sweep.remove(self)

@@ -72,7 +72,7 @@ class Probe:
     async def _get(self, server: Server, port: int) -> tuple[bool, str]:
         config = self._config
         authority = f"[{server.host}]:{port}" if ":" in server.host else f"{server.host}:{port}"
-        named = server.name if port else "localhost"
+        named = server.host_field().decode("latin-1")
         response = await self._session(server).get(
             URL(f"http://{authority if port else 'localhost'}{config.path}", encoded=True),
             headers={

@@ -19,7 +19,7 @@ MAX_CONNECT = 2.0
 #: Seconds to which the hold grows, if `fail_window` is not longer anyway.
 MAX_HOLD = 60.0
 #: Seconds between two tries while no server of the pool is up: there is nothing to protect then.
-EAGER = 1.0
+EAGER = 0.1
 
 logger = logging.getLogger("vsproxy.health")
 
@@ -67,7 +67,8 @@ class PassiveRecovery:
         """Traffic has taken `server` down: try it from now on. Without effect for one being tried."""
         if not self._running or server in self._tasks or not server.host:
             return
-        hold = self._fail_window
+        # One of which nothing is known is looked at without delay.
+        hold = 0.0 if server.state == CHECKING else self._fail_window
         returned, last_hold = self._returned.pop(server, (0.0, 0.0))
         if last_hold and time.monotonic() - returned < self._fail_window:
             hold = self._longer(last_hold)

@@ -1,4 +1,4 @@
-"""Names of servers to addresses: all of them, again and again, the last good answer kept."""
+"""Names of servers to endpoints: all of them, again and again, the last good answer kept."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 import ipaddress
 import logging
 import random
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from vsproxy.config.pools import PoolConfig
+from vsproxy.config.pools import PoolConfig, ServerConfig
 from vsproxy.config.units import Bind
 from vsproxy.keyed_tasks import KeyedTasks
+from vsproxy.upstream.endpoint import Endpoint
+from vsproxy.upstream.lookup import Answer, Lookup, LookupFailed, family_of
 
-#: Seconds that a start waits for names; what takes longer comes in later.
+#: Seconds that a start or a reload waits for names; what takes longer comes in later.
 FIRST_WAIT = 5.0
 #: Seconds after the first failure until the next try; doubled up to the interval.
 RETRY = 1.0
-#: The interval varies by this share either way.
+#: No TTL brings a resolution earlier than so many seconds after the last one.
+MIN_PAUSE = 1.0
+#: Pauses vary by this share, so that names do not keep step.
 JITTER = 0.1
 
 logger = logging.getLogger("vsproxy.resolve")
-
-Address = tuple[str, int]
-Lookup = Callable[[str, int], Awaitable[list[Address]]]
 
 
 class NamedPool(Protocol):
@@ -33,8 +33,8 @@ class NamedPool(Protocol):
     name: str
     config: PoolConfig
 
-    def replace_addresses(self, name: str, addresses: list[Address]) -> None:
-        """Take the present addresses of the server configured as `name`; none: it does not resolve."""
+    def replace_addresses(self, name: str, endpoints: Sequence[Endpoint]) -> None:
+        """Take the present endpoints of the server configured as `name`; none: there is no way to it."""
 
 
 def is_name(bind: Bind) -> bool:
@@ -48,25 +48,61 @@ def is_name(bind: Bind) -> bool:
     return False
 
 
-async def look_up(host: str, port: int) -> list[Address]:
-    """All IPv4 and IPv6 addresses of `host`, each once. Raises OSError, or UnicodeError for a bad name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys((str(address[0]), port) for _, _, _, _, address in found))
-
-
 class Resolver:
-    """Resolves the names of one pool every `resolve_interval` seconds, each in a task of its own."""
+    """Resolves the names of one pool, each in a task of its own, as its TTL and `resolve_interval` say."""
 
-    def __init__(self, pool: NamedPool, lookup: Lookup = look_up) -> None:
+    def __init__(self, pool: NamedPool, lookup: Lookup) -> None:
         self._pool = pool
         self._lookup = lookup
         self._tasks = KeyedTasks[str]()
-        # The last good answer by configured name. A name that has had none is absent.
-        self._known: dict[str, list[Address]] = {}
+        self._interval = pool.config.resolve_interval
+        # By configured name: what the pool was told and the answer that said so. Absent: never resolved.
+        self._known: dict[str, tuple[list[Endpoint], Answer]] = {}
+        # Answers that wait for `sync` to begin with their names.
+        self._seeds: dict[str, Answer] = {}
         self._running = False
 
+    def remember(self, name: str, endpoints: Sequence[Endpoint]) -> None:
+        """Before `start`: what `name` stood for when it was last resolved, in use until it is again."""
+        if not name.startswith("srv:"):
+            # Only SRV records have a say in these; what the servers had was the configuration's.
+            endpoints = [Endpoint(endpoint.host, endpoint.port) for endpoint in endpoints]
+        if endpoints:
+            found: dict[tuple[str, str], tuple[str, ...]] = {}
+            for endpoint in endpoints if not name.startswith("srv:") else ():
+                key = (self._host_of(name), family_of(endpoint.host))
+                found[key] = (*found.get(key, ()), endpoint.host)
+            self._seeds[name] = Answer(tuple(endpoints), ttl=0.0, found=found)
+
+    def _host_of(self, name: str) -> str:
+        hosts = {str(item.address): item.address.host for item in self._pool.config.servers}
+        return hosts.get(name, "")
+
+    async def prefetch(self, servers: Iterable[ServerConfig]) -> None:
+        """Look up the names among `servers` that are new, for the `sync` that follows to have them at once.
+
+        Takes at most `FIRST_WAIT` seconds. What fails or takes longer is left to the resolution after `sync`.
+        """
+        # What an earlier change had looked up, which did not come to be, is old by now.
+        self._seeds.clear()
+        new = {name: bind for name, bind in _names(servers).items() if name not in self._tasks}
+        try:
+            async with asyncio.timeout(FIRST_WAIT):
+                await asyncio.gather(*(self._fetch(name, bind) for name, bind in new.items()))
+        except TimeoutError:
+            logger.debug("pool %s: not all new names have resolved yet", self._pool.name)
+
+    async def _fetch(self, name: str, bind: Bind) -> None:
+        try:
+            self._seeds[name] = await self._lookup(bind, None)
+        except LookupFailed as error:
+            logger.debug("pool %s: %s does not resolve yet: %s", self._pool.name, name, error)
+        except Exception:
+            # As below: ours, and no reason against a reload.
+            logger.exception("pool %s: resolving %s broke", self._pool.name, name)
+
     async def start(self) -> None:
-        """Resolve all names side by side and wait for the answers, at most `FIRST_WAIT` seconds."""
+        """Resolve all names side by side and wait, at most `FIRST_WAIT` seconds, for those not known yet."""
         self._running = True
         tried = self.sync()
         if tried:
@@ -78,65 +114,114 @@ class Resolver:
                     wait.cancel()
 
     async def stop(self) -> None:
-        """End the resolution; the pool keeps the addresses it has."""
+        """End the resolution; the pool keeps the endpoints it has."""
         self._running = False
         await self._tasks.stop()
 
     def sync(self) -> list[asyncio.Event]:
         """Follow `pool.config`: resolve names that are new, forget those that are gone.
 
-        One event for each new name, set once its first answer or failure is there.
+        The pool is told at once about new names that `prefetch` or `remember` has answers for. One event for
+        each of the others, set once its first answer or failure is there.
         """
         if not self._running:
             return []
-        wanted = {str(server.address): server.address for server in self._pool.config.servers}
-        wanted = {name: bind for name, bind in wanted.items() if is_name(bind)}
+        config = self._pool.config
+        wanted = _names(config.servers)
         for name in self._tasks.keys() - wanted.keys():
             self._known.pop(name, None)
             self._tasks.end(name)
+        for name, (endpoints, _) in self._known.items():
+            # With a new configuration the pool has fallen back on the weights in it.
+            if wanted[name].kind == "srv":
+                self._pool.replace_addresses(name, list(endpoints))
+        if config.resolve_interval != self._interval:
+            # Pauses that have begun may be too long now.
+            self._interval = config.resolve_interval
+            for name in list(self._tasks.keys()):
+                self._tasks.end(name)
         tried = []
         for name, bind in wanted.items():
             if name not in self._tasks:
-                tried.append(asyncio.Event())
-                self._tasks.start(name, self._follow(name, bind, tried[-1]), f"resolve {name}")
+                event = asyncio.Event()
+                pause = self._plant(name)
+                if name not in self._known:
+                    tried.append(event)
+                self._tasks.start(name, self._follow(name, bind, event, pause), f"resolve {name}")
+        self._seeds.clear()
         return tried
 
-    async def _follow(self, name: str, bind: Bind, tried: asyncio.Event) -> None:
+    def look_again(self) -> None:
+        """The nameservers are others: ask them now, and not when the old answers have had their time."""
+        names = _names(self._pool.config.servers)
+        for name in list(self._tasks.keys()):
+            self._tasks.end(name)
+            self._tasks.start(name, self._follow(name, names[name], asyncio.Event(), 0.0), f"resolve {name}")
+
+    def _plant(self, name: str) -> float:
+        """Tell the pool what is known of a name to begin with; the seconds until it is to be looked up."""
+        seed = self._seeds.get(name)
+        if seed is None:
+            return 0.0
+        self._take(name, seed)
+        return self._pause(seed.ttl) if seed.ttl > 0 else 0.0
+
+    async def _follow(self, name: str, bind: Bind, tried: asyncio.Event, pause: float) -> None:
         failures = 0
         while True:
+            await asyncio.sleep(pause)
             try:
-                resolved = await self._resolve(name, bind, failures == 0)
+                ttl = await self._resolve(name, bind, failures == 0)
             except Exception:
                 # Not the name's fault but ours: never in silence, and never the end of its resolution.
                 logger.exception("pool %s: resolving %s broke", self._pool.name, bind.host)
-                resolved = False
+                ttl = None
             tried.set()
-            failures = 0 if resolved else failures + 1
-            pause = self._pool.config.resolve_interval
-            if failures:
-                pause = min(pause, RETRY * 2.0 ** min(failures - 1, 16))
-            await asyncio.sleep(pause * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 spreads load
+            failures = 0 if ttl is not None else failures + 1
+            pause = self._pause(ttl) if ttl is not None else self._pause_after(failures)
 
-    async def _resolve(self, name: str, bind: Bind, first_failure: bool) -> bool:
-        """One resolution. True if there was an answer; a failure is logged if it is the first in a row."""
+    def _pause(self, ttl: float) -> float:
+        """Seconds until the next resolution after an answer: not before its TTL, not after the interval."""
+        spread = JITTER * random.random()  # noqa: S311 spreads load
+        return min(self._pool.config.resolve_interval * (1 - spread), max(ttl, MIN_PAUSE) * (1 + spread))
+
+    def _pause_after(self, failures: int) -> float:
+        """Seconds until the next resolution after so many failures in a row."""
+        pause = min(self._pool.config.resolve_interval, RETRY * 2.0 ** min(failures - 1, 16))
+        return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 spreads load
+
+    async def _resolve(self, name: str, bind: Bind, first_failure: bool) -> float | None:
+        """One resolution: the TTL of the answer, None without one. The first failure in a row is logged."""
+        known = self._known.get(name)
         try:
-            found = await self._lookup(bind.host, bind.port)
-        except (OSError, UnicodeError) as error:
+            answer = await self._lookup(bind, known[1] if known else None)
+        except LookupFailed as error:
             if first_failure:
-                kept = "the last answer stays in use" if name in self._known else "the server is down"
+                kept = "the last answer stays in use" if known else "the server is down"
                 logger.warning(
                     "pool %s: %s does not resolve (%s): %s", self._pool.name, bind.host, error, kept
                 )
-                if name not in self._known:
+                if not known:
                     self._pool.replace_addresses(name, [])
-            return False
+            return None
         if not first_failure:
             logger.info("pool %s: %s resolves again", self._pool.name, bind.host)
+        self._take(name, answer)
+        return answer.ttl
+
+    def _take(self, name: str, answer: Answer) -> None:
+        """Tell the pool, if anything has changed."""
+        before = self._known[name][0] if name in self._known else []
         # Resolvers rotate their answers; the order of servers is not to follow.
-        known = self._known.get(name, [])
-        addresses = [address for address in known if address in found]
-        addresses += [address for address in found if address not in known]
-        if addresses != known:
-            self._pool.replace_addresses(name, list(addresses))
-            self._known[name] = addresses
-        return True
+        places = {(endpoint.host, endpoint.port): index for index, endpoint in enumerate(before)}
+        endpoints = sorted(answer.endpoints, key=lambda one: places.get((one.host, one.port), len(places)))
+        if name not in self._known or endpoints != before:
+            if not endpoints:
+                logger.warning("pool %s: %s: the service is not offered", self._pool.name, name)
+            self._pool.replace_addresses(name, list(endpoints))
+        self._known[name] = (endpoints, answer)
+
+
+def _names(servers: Iterable[ServerConfig]) -> dict[str, Bind]:
+    """The addresses that have to be resolved, by how they are configured."""
+    return {str(server.address): server.address for server in servers if is_name(server.address)}

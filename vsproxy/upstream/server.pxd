@@ -1,3 +1,5 @@
+from vsproxy.histogram cimport Histogram
+
 cdef int _REUSE_STREAK
 
 cdef class Server:
@@ -10,14 +12,19 @@ cdef class Server:
     cdef public bint backup
     cdef public Py_ssize_t max_connections
 
+    cdef public Py_ssize_t slot
+    cdef public Py_ssize_t serial
+    cdef public Py_ssize_t claim
+
     cdef public int state
     cdef public str state_reason
     cdef public double state_since
-    cdef public double up_since
     cdef public bint removed
     cdef public str last_check
     cdef public Py_ssize_t check_successes
     cdef public Py_ssize_t check_failures
+    cdef public Histogram check_time
+    cdef public list changes
 
     cdef public double score
     cdef public Py_ssize_t position
@@ -28,16 +35,19 @@ cdef class Server:
     cdef public double reuse_until
 
     cdef public Py_ssize_t active
+    cdef public Py_ssize_t elsewhere
     cdef public Py_ssize_t requests
     cdef public Py_ssize_t retries
-    cdef public Py_ssize_t connect_count
-    cdef public double connect_seconds
+    cdef public Histogram connect_time
+    cdef public Histogram first_byte
     cdef public Py_ssize_t bytes_sent
     cdef public Py_ssize_t bytes_received
     cdef public list statuses
     cdef public dict failures
 
     cpdef bint is_full(self)
+    cpdef bytes host_field(self)
+    cpdef double load(self) except -1.0
     cpdef count_failure(self, str kind)
     cpdef note_announced(self, double timeout)
     cpdef note_reuse(self)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from vsproxy.histogram import Histogram
+
 UP = 0
 DOWN = 1
 CHECKING = 2
@@ -13,6 +15,8 @@ REUSE_STREAK = 8
 _REUSE_STREAK = REUSE_STREAK
 #: Seconds of idleness that are trusted of a server that never closed an idle connection.
 REUSE_UNKNOWN = 2.0
+#: What traffic can fail on, in the order in which it is shared and shown.
+FAILURE_KINDS = ("connect", "timeout", "reset", "bad_response")
 STATE_NAMES = ("up", "down", "checking", "drain", "maint")
 
 
@@ -21,8 +25,9 @@ class Server:
 
     `name` is the address as configured (`backend1:8080`); `host` and `port` are what to connect to
     (`port` 0: `host` is the path of a Unix socket). A name that resolves to several addresses makes
-    several servers of one `name`. `active` counts exchanges and tunnels in progress. Counters only
-    grow; metrics read them.
+    several servers of one `name`. `active` counts exchanges and tunnels in progress here,
+    `elsewhere` those of the other workers as of the last sweep. Counters only grow; metrics read them.
+    `changes` counts by state how often it was entered.
     """
 
     __slots__ = (
@@ -30,12 +35,16 @@ class Server:
         "backup",
         "bytes_received",
         "bytes_sent",
+        "changes",
         "check_failures",
         "check_successes",
-        "connect_count",
-        "connect_seconds",
+        "check_time",
+        "claim",
+        "connect_time",
         "effective_weight",
+        "elsewhere",
         "failures",
+        "first_byte",
         "host",
         "idle",
         "last_check",
@@ -51,11 +60,12 @@ class Server:
         "reuse_streak",
         "reuse_until",
         "score",
+        "serial",
+        "slot",
         "state",
         "state_reason",
         "state_since",
         "statuses",
-        "up_since",
         "weight",
     )
 
@@ -80,15 +90,22 @@ class Server:
         self.backup = backup
         self.max_connections = max_connections
 
+        # Where its counts are shared between processes, and as what; -1: they are not
+        self.slot = -1
+        self.serial = 0
+        #: This worker's part of `max_connections`; -1: all of it
+        self.claim = -1
+
         # Its state
         self.state = state
         self.state_reason = ""
         self.state_since = 0.0
-        self.up_since = 0.0
         self.removed = False
         self.last_check = ""
         self.check_successes = 0
         self.check_failures = 0
+        self.check_time = Histogram()
+        self.changes = [0, 0, 0, 0, 0]
 
         # What the balancer keeps with it
         self.score = 0.0
@@ -102,10 +119,11 @@ class Server:
 
         # What is counted
         self.active = 0
+        self.elsewhere = 0
         self.requests = 0
         self.retries = 0
-        self.connect_count = 0
-        self.connect_seconds = 0.0
+        self.connect_time = Histogram()
+        self.first_byte = Histogram()
         self.bytes_sent = 0
         self.bytes_received = 0
         self.statuses = [0, 0, 0, 0, 0, 0]
@@ -121,6 +139,12 @@ class Server:
             return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def host_field(self) -> bytes:
+        """What it is called in a Host field: as configured, but for a Unix socket or a service (SRV)."""
+        if self.port == 0:
+            return b"localhost"
+        return (self.address if self.name.startswith("srv:") else self.name).encode("latin-1")
+
     @property
     def state_name(self) -> str:
         """One of `STATE_NAMES`."""
@@ -128,7 +152,13 @@ class Server:
 
     def is_full(self) -> bool:
         """Whether `max_connections` (0: no limit) is reached."""
-        return 0 < self.max_connections <= self.active
+        if self.max_connections == 0:
+            return False
+        return self.active >= (self.max_connections if self.claim < 0 else self.claim)
+
+    def load(self) -> float:
+        """What is in progress, over all workers, per weight."""
+        return (self.active + self.elsewhere) / self.effective_weight
 
     def count_failure(self, kind: str) -> None:
         """Count one failure of `kind`: connect, timeout, reset, bad_response."""

@@ -1,0 +1,299 @@
+"""What carries traffic in one process: listeners, routes, connections, the access log. Pools are handed in.
+
+A change of configuration is prepared first, which is where it can fail, and then committed, which cannot:
+connections and exchanges keep what they have, what comes after gets the new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from vsproxy.access_log import AccessLog
+from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
+from vsproxy.config.model import Config, ListenerConfig, LogSection
+from vsproxy.descriptors import Descriptors, current_limit
+from vsproxy.downstream.http1 import DownstreamConnection
+from vsproxy.downstream.serving import ListenerSettings, Serving
+from vsproxy.errors import VsproxyError
+from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
+from vsproxy.listener_stats import ListenerStats
+from vsproxy.routing import Route, Router
+from vsproxy.timers import Sweep
+from vsproxy.tls import ServerTls, load_server_tls
+from vsproxy.upstream.pool import Pool
+from vsproxy.upstream.server import Server
+
+#: Seconds between the end of `shutdown_timeout` and the reset of what is still there.
+LAST_WORDS = 1.0
+
+
+class Offer(NamedTuple):
+    """What a client gets that comes from now on: how it is accepted, and the settings of its connection."""
+
+    terms: Terms
+    settings: ListenerSettings
+
+
+class ServedListener:
+    """A listener, and the settings that its connections get."""
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        bound: BoundAddress,
+        serving: Serving,
+        budget: Descriptors,
+        tls: ServerTls | None,
+        sharers: int,
+    ) -> None:
+        """Raises VsproxyError if the certificate is unusable."""
+        self._serving = serving
+        self._address = str(bound.bind)
+        if config.tls is not None and tls is None:
+            tls = load_server_tls(config.tls)
+        self._offer = self._make_offer(config, tls)
+        loop = asyncio.get_running_loop()
+        self.listener = Listener(
+            config, loop, self._offer.terms.make_protocol, budget, tls=tls, sharers=sharers
+        )
+        self.listener.bind(bound)
+
+    def _make_offer(self, config: ListenerConfig, tls: ServerTls | None) -> Offer:
+        settings = ListenerSettings(config, self._address)
+        # The settings of the moment of the accept: a handshake that began under the old ones ends under them.
+        return Offer(Terms(config, partial(self._make_protocol, settings), tls), settings)
+
+    def _make_protocol(self, settings: ListenerSettings, stats: ListenerStats) -> asyncio.BaseProtocol:
+        # A compiled class has no base class; the loop calls the protocol's methods by name.
+        return DownstreamConnection(self._serving, settings, stats)  # type: ignore[return-value]
+
+    def offer_for(self, config: ListenerConfig) -> Offer:
+        """What `switch` takes; the present one if nothing differs. Raises VsproxyError for a bad certificate."""
+        old = self._offer.terms
+        tls = load_server_tls(config.tls, old.tls) if config.tls is not None else None
+        return self._offer if (config, tls) == (old.config, old.tls) else self._make_offer(config, tls)
+
+    def switch(self, offer: Offer) -> None:
+        """Serve new clients by `offer`; those that are there come back for it after their next answer."""
+        if offer is not self._offer:
+            self._offer.settings.retired = True
+            self._offer = offer
+            self.listener.switch(offer.terms)
+
+    def leave(self) -> None:
+        """The address is given up: no new clients, and those that are there are told with their next answer."""
+        self._offer.settings.retired = True
+        self.listener.stop_accepting()
+
+
+@dataclass
+class Change:
+    """A configuration that `Traffic.commit` can switch to."""
+
+    config: Config
+    offers: dict[ListenerKey, Offer]
+    fresh: dict[ListenerKey, ServedListener]
+    access_log: AccessLog | None
+
+
+class LogCounts(NamedTuple):
+    """Lines of the access log."""
+
+    written: int = 0
+    lost: int = 0
+
+
+class Traffic:
+    """See the module. Has to be made in a running loop.
+
+    `log_lock` is for `AccessLog`; `sharers` is how many processes share what a listener may hold.
+    """
+
+    def __init__(self, log_lock: int | None = None, sharers: int = 1) -> None:
+        self.sweep = Sweep(asyncio.get_running_loop())
+        self.serving = Serving(self.sweep, Router(()), None)
+        self.draining = False
+        self._log_lock = log_lock
+        self._sharers = sharers
+        self._log_section: LogSection | None = None
+        #: What was counted by logs that are closed, also those of an earlier process in our place.
+        self.log_counts = LogCounts()
+        self._closing: list[AccessLog] = []
+        self._budget = Descriptors(current_limit())
+        self._served: dict[ListenerKey, ServedListener] = {}
+        # Listeners that were given up, until the last handshake there is over.
+        self._left: list[Listener] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self.sweep.start()
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """In the order of the configuration."""
+        return [served.listener for served in self._served.values()]
+
+    @property
+    def access_log(self) -> AccessLog | None:
+        """None: nothing is logged."""
+        return self.serving.access_log
+
+    def listener(self, key: ListenerKey) -> Listener | None:
+        """The listener of a configured address."""
+        served = self._served.get(key)
+        return served.listener if served is not None else None
+
+    # Changes
+
+    def prepare(
+        self,
+        config: Config,
+        bound: Mapping[ListenerKey, BoundAddress],
+        tls: Mapping[ListenerKey, ServerTls] | None = None,
+    ) -> Change:
+        """Make what `config` needs; `bound` has the sockets of those of its listeners that are new, `tls` what
+        was loaded for them already.
+
+        Raises VsproxyError that says what is unusable, and leaves nothing behind then; `bound` stays open.
+        """
+        access_log = self._open_log(config.log)
+        change = Change(config, {}, {}, access_log)
+        try:
+            for key, listener_config in zip(listener_keys(config), config.listeners, strict=True):
+                served = self._served.get(key)
+                if served is None:
+                    loaded = tls.get(key) if tls is not None else None
+                    change.fresh[key] = ServedListener(
+                        listener_config, bound[key], self.serving, self._budget, loaded, self._sharers
+                    )
+                else:
+                    change.offers[key] = served.offer_for(listener_config)
+        except BaseException:
+            self.cancel(change)
+            raise
+        return change
+
+    def _open_log(self, section: LogSection) -> AccessLog | None:
+        """A new access log where `section` asks for another one than there is, else the present one."""
+        old = self._log_section
+        if old is not None and (old.access, old.access_path) == (section.access, section.access_path):
+            return self.access_log
+        if section.access == "off":
+            return None
+        access_log = AccessLog(section.access, section.access_path, self._log_lock)
+        try:
+            access_log.start()
+        except OSError as exc:
+            raise VsproxyError(f"{section.access_path}: {exc.strerror or exc}") from exc
+        return access_log
+
+    def cancel(self, change: Change) -> None:
+        """Drop what was prepared; the sockets of new listeners stay open."""
+        if change.access_log is not None and change.access_log is not self.access_log:
+            change.access_log.close()
+
+    def commit(self, change: Change, pools: Mapping[str, Pool]) -> None:
+        """Switch to what was prepared. `pools` has every pool of the configuration."""
+        for pool in pools.values():
+            pool.on_down = self._move_on
+        config = change.config
+        self.serving.router = Router(Route(route, pools[route.pool]) for route in config.routes)
+        old_log = self.access_log
+        self.serving.access_log = change.access_log
+        if change.access_log is not None and change.access_log is not old_log:
+            # It may have been renamed after it was opened.
+            change.access_log.reopen()
+        self._log_section = config.log
+        if old_log is not None and old_log is not change.access_log:
+            self._closing.append(old_log)
+            self._run(self._close_log(old_log))
+        old, self._served = self._served, {}
+        for key in listener_keys(config):
+            served = change.fresh.get(key) or old.pop(key)
+            if key in change.offers:
+                served.switch(change.offers[key])
+            self._served[key] = served
+        for served in old.values():
+            served.leave()
+            # Nothing hurries them: their handshakes have the time that they always have.
+            self._run(self._see_off(served.listener))
+        for served in change.fresh.values():
+            served.listener.start()
+
+    async def _see_off(self, listener: Listener) -> None:
+        self._left.append(listener)
+        await listener.settle(HANDSHAKE_TIMEOUT)
+        self._left.remove(listener)
+
+    async def _close_log(self, log: AccessLog) -> None:
+        await asyncio.to_thread(log.close)
+        self._closing.remove(log)
+        self.log_counts = _added(self.log_counts, log)
+
+    @property
+    def log_lines(self) -> LogCounts:
+        """Lines written and lost since the start, over all logs that there were."""
+        total = self.log_counts
+        for log in (*self._closing, *((self.access_log,) if self.access_log is not None else ())):
+            total = _added(total, log)
+        return total
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _move_on(self, server: Server) -> None:
+        """A server is down: whoever waits for it goes to another. Rare, so a walk over all will do."""
+        for connection in list(self.serving.connections):
+            if connection.exchange is not None:
+                connection.exchange.on_server_down(server)
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file again, after it was renamed."""
+        if self.access_log is not None:
+            self.access_log.reopen()
+
+    # The end
+
+    async def close(self, shutdown_timeout: float) -> None:
+        """Stop accepting, finish what is in flight within `shutdown_timeout` seconds, close everything."""
+        self.draining = True
+        self.serving.draining = True
+        for listener in self.listeners:
+            listener.stop_accepting()
+        await asyncio.gather(*(listener.settle() for listener in (*self.listeners, *self._left)))
+        await self._drain(shutdown_timeout)
+        await asyncio.gather(*self._background)
+        self.sweep.stop()
+        if self.access_log is not None:
+            await asyncio.to_thread(self.access_log.close)
+
+    async def _drain(self, shutdown_timeout: float) -> None:
+        serving = self.serving
+        for connection in list(serving.connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(shutdown_timeout):
+                await serving.vacant.wait()
+            return
+        except TimeoutError:
+            pass
+        # Tunnels are told by a close of their streams; everything else had its time.
+        for listener in self.listeners:
+            await listener.abort_pending()
+        for connection in list(serving.connections):
+            connection.give_notice()
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                await serving.vacant.wait()
+        except TimeoutError:
+            for connection in list(serving.connections):
+                connection.cut()
+            await asyncio.sleep(0)
+
+
+def _added(counts: LogCounts, log: AccessLog) -> LogCounts:
+    return LogCounts(counts.written + log.written, counts.lost + log.lost)

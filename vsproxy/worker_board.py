@@ -1,0 +1,63 @@
+"""What a worker writes on its board of each listener: the counts that are not worth a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vsproxy.listener import Listener
+from vsproxy.listener_stats import ListenerStats
+
+_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls")
+_PRESENT = ("active", "paused")
+
+
+def listener_counts(listener: Listener) -> dict[str, Any]:
+    """The counts of a listener, for JSON."""
+    stats = listener.stats
+    counts: dict[str, Any] = {name: getattr(stats, name) for name in _GROWING + _PRESENT}
+    counts["certificate_expiry"] = listener.certificate_expiry
+    counts["bad_requests"] = dict(stats.bad_requests)
+    return counts
+
+
+def restore_listener(stats: ListenerStats, counts: Mapping[str, Any]) -> None:
+    """Let the counts go on from what an earlier process had counted. Before that, nothing was counted."""
+    for name in _GROWING:
+        setattr(stats, name, getattr(stats, name) + counts.get(name, 0))
+    for reason, count in counts.get("bad_requests", {}).items():
+        stats.bad_requests[reason] = stats.bad_requests.get(reason, 0) + count
+
+
+class ListenerTotals:
+    """A listener's counts, added up over the workers."""
+
+    def __init__(self, address: str, boards: Iterable[Mapping[str, Any]]) -> None:
+        self.address = address
+        self.accepted = 0
+        self.active = 0
+        self.turned_away = 0
+        self.handshakes = 0
+        self.tls_failures = 0
+        self.plain_on_tls = 0
+        self.paused = False
+        self.certificate_expiry: float | None = None
+        self.bad_requests: dict[str, int] = {}
+        for board in boards:
+            self._add(board.get("listeners", {}).get(address, {}))
+
+    @property
+    def stats(self) -> ListenerTotals:
+        """The counts, where a listener has them."""
+        return self
+
+    def _add(self, counts: Mapping[str, Any]) -> None:
+        expiry = counts.get("certificate_expiry")
+        if expiry is not None:
+            # A worker that has not switched yet, or could not, is the one to worry about.
+            self.certificate_expiry = min(expiry, self.certificate_expiry or expiry)
+        for name in (*_GROWING, "active"):
+            setattr(self, name, getattr(self, name) + counts.get(name, 0))
+        self.paused = self.paused or bool(counts.get("paused"))
+        for reason, count in counts.get("bad_requests", {}).items():
+            self.bad_requests[reason] = self.bad_requests.get(reason, 0) + count
