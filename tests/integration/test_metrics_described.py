@@ -53,6 +53,9 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
             found.values("vsproxy_listener_bad_requests_total") == [1]
             and found.value("vsproxy_pool_responses_total", code="2xx") == 1
             and found.value("vsproxy_server_checks_total", result="passed") > 0
+            # A server's row is written apart from the pool's, and shows a histogram once it has counted something.
+            and found.values("vsproxy_server_first_byte_duration_seconds_count") == [1]
+            and found.values("vsproxy_server_connect_duration_seconds_count") == [1]
         ),
     )
 
