@@ -87,8 +87,10 @@ class PoolsTotals(Mapping[str, PoolTotals]):
 
     def __getitem__(self, name: str) -> PoolTotals:
         pool = self._pools[name]
+        # Before its servers: a worker writes the pool after them, so they have all that the pool's counts tell of.
+        record = added(self._state.pools.records(pool.slot, pool.serial), POOL_FIELDS)
         servers = [self._server(server) for server in tuple(pool.servers) if server.slot >= 0]
-        return PoolTotals(pool, added(self._state.pools.records(pool.slot, pool.serial), POOL_FIELDS), servers)
+        return PoolTotals(pool, record, servers)
 
     def _server(self, server: Server) -> ServerTotals:
         state = self._state

@@ -31,7 +31,6 @@ class Reporter:
             if pool.slot < 0:
                 # Control has not said yet where its counts belong.
                 continue
-            state.pools.write(number, pool.slot, pool_record(pool))
             for server in pool.servers:
                 mark = (
                     server.active,
@@ -45,6 +44,8 @@ class Reporter:
                 if self._written.get(server) != mark:
                     state.active.write(number, server.slot, (server.active,))
                     state.servers.write(number, server.slot, server_record(server))
+            # After its servers, which a scrape reads after it.
+            state.pools.write(number, pool.slot, pool_record(pool))
         for server in self._written.keys() - written.keys():
             # It has left its pool; the slot may come to mean another one.
             state.active.write(number, server.slot, (0,))

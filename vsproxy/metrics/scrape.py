@@ -51,12 +51,14 @@ class Metrics:
 
 
 def _families(source: MetricsSource) -> Iterator[Family]:
-    # Once: it may be a sum over many processes, made when asked for.
+    # Once: it may be a sum over many processes, made when asked for. What they write last is read first, so that
+    # a request which a listener counts is in the counts of the pools as well.
+    listeners, access_log = list(source.listeners), source.access_log
     pools = dict(source.pools)
     yield from server_families(pools)
     yield from pool_families(pools)
-    yield from listener_families(source.listeners)
+    yield from listener_families(listeners)
     yield from process_families(source.processes)
     yield from reload_families(source.reloads)
-    yield from access_log_families(source.access_log)
+    yield from access_log_families(access_log)
     yield build_family()
