@@ -85,7 +85,7 @@ async def test_a_client_that_reads_slowly_holds_the_server_back(stage: Stage) ->
     await read_response_head(client)
     reading = asyncio.create_task(drain(client, size, pause=0.02, slow=3 * MIB))
     await asyncio.sleep(0.5)
-    assert source.left > size // 2, "the server was not held back"
+    assert source.left > size // 8, "the server was not held back"
     got = await reading
     assert sums == [got]
     assert process.peak_rss() - before < MAX_GROWTH
@@ -107,7 +107,7 @@ async def test_a_server_that_reads_slowly_holds_the_client_back(stage: Stage) ->
     source = Source(size)
     sending = asyncio.create_task(source.pour(client))
     await asyncio.sleep(0.3)
-    assert source.left > size // 2, "the client was not held back"
+    assert source.left > size // 8, "the client was not held back"
     sent = await sending
     assert (await client.response()).status == 200
     assert sums == [sent]
