@@ -52,6 +52,11 @@ class BoundAddress:
         for sock in self.sockets:
             sock.close()
 
+    def give_up(self) -> None:
+        """`remove_path` and `close`: in this order nobody new comes to a Unix socket that is about to close."""
+        self.remove_path()
+        self.close()
+
 
 def open_address(bind: Bind, backlog: int, reuse_port: bool = False) -> BoundAddress:
     """Listen on `bind`. An empty host means all interfaces, IPv4 and IPv6; a name means all its addresses.

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from vsproxy.config.model import PoolConfig
+from vsproxy.background import Background
+from vsproxy.config.model import Config, PoolConfig
 from vsproxy.upstream.endpoint import Endpoint
 from vsproxy.upstream.health import HealthChecker
 from vsproxy.upstream.lookup import Lookup
@@ -26,8 +27,8 @@ class PoolControl:
         self.pool = pool
         self.resolver = Resolver(pool, lookup)
         self._keeper = self._make_keeper()
-        # Those that were told to end.
-        self._ending: set[asyncio.Task[None]] = set()
+        # Keepers that were told to end.
+        self._ending = Background()
         self._judge = PassiveJudge(pool, self._ejected)
         pool.judge = self._judge.note
         pool.on_servers_changed = self._sync
@@ -76,15 +77,26 @@ class PoolControl:
             self._keeper.start()
 
     def _end(self, keeper: HealthChecker | PassiveRecovery) -> None:
-        task = asyncio.create_task(keeper.stop(), name=f"end checks of {self.pool.name}")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending.run(keeper.stop(), f"end checks of {self.pool.name}")
 
     async def stop(self) -> None:
         """End every task."""
         self.pool.on_servers_changed = None
         self.pool.judge = None
-        await asyncio.gather(self._keeper.stop(), self.resolver.stop(), *self._ending)
+        await asyncio.gather(self._keeper.stop(), self.resolver.stop(), self._ending.ended())
+
+    async def end(self) -> None:
+        """`stop`, and let go of the pool, which is in no configuration any more."""
+        await self.stop()
+        self.pool.retire()
+
+
+def follow_all(controls: Mapping[str, PoolControl], old: Config, new: Config) -> None:
+    """Give the pools what `new` says of them; where it names other nameservers, these are asked at once."""
+    for name, control in controls.items():
+        control.follow(new.pools[name])
+        if new.resolver != old.resolver:
+            control.resolver.look_again()
 
 
 def _checks_of(config: PoolConfig) -> tuple[object, ...]:

@@ -11,10 +11,10 @@ from vsproxy.admin.server import AdminServer
 from vsproxy.binding import BoundAddress
 from vsproxy.channel import Channel
 from vsproxy.config.model import Config
-from vsproxy.control import PoolControl
+from vsproxy.control import PoolControl, follow_all
 from vsproxy.directory import Directory, Registry, read_directory, write_directory
 from vsproxy.errors import VsproxyError
-from vsproxy.messages import MessageChange, MessageLog
+from vsproxy.messages import MessageLog
 from vsproxy.metrics import Metrics
 from vsproxy.orders import Cancel, Commit, Drain, Prepare, Prepared, Ready, Switched
 from vsproxy.process import Child, Pulse
@@ -62,7 +62,6 @@ class ControlProcess(Child):
         self._fresh: dict[str, PoolControl] = {}
         self._prepared: Prepare | None = None
         self._prepared_admin: BoundAddress | None = None
-        self._message_change: MessageChange | None = None
         self._sweep = Sweep(asyncio.get_running_loop())
         self._predecessor = read_directory(state.directory)
         self._registry = Registry(self._predecessor, state.servers.slots, state.pools.slots)
@@ -133,7 +132,7 @@ class ControlProcess(Child):
         self._names.configure(order.config.resolver)
         section = order.config.log
         try:
-            self._message_change = self._messages.prepare(section.level, section.path)
+            self._messages.prepare(section.level, section.path)
             await self._prepare_pools(order.config)
         except (OSError, VsproxyError) as error:
             await self._cancel()
@@ -181,14 +180,11 @@ class ControlProcess(Child):
         self._names.configure(self.config.resolver)
         fresh, self._fresh = self._fresh, {}
         for control in fresh.values():
-            await control.stop()
-            control.pool.retire()
+            await control.end()
         if self._prepared_admin is not None:
             self._prepared_admin.close()
             self._prepared_admin = None
-        if self._message_change is not None:
-            self._messages.cancel(self._message_change)
-            self._message_change = None
+        self._messages.cancel()
         self._release()
 
     async def _switch(self, order: Prepare) -> None:
@@ -199,20 +195,14 @@ class ControlProcess(Child):
         gone = [control for name, control in self._controls.items() if name not in config.pools]
         self._controls = {name: self._controls[name] for name in config.pools}
         self._take_pools()
-        if self._message_change is not None:
-            self._messages.commit(self._message_change)
-            self._message_change = None
-        for name, control in self._controls.items():
-            control.follow(config.pools[name])
-            if config.resolver != self.config.resolver:
-                control.resolver.look_again()
+        self._messages.commit()
+        follow_all(self._controls, self.config, config)
         self.config = config
         # Not before all of it is so: workers switch when they read it.
         self._version = order.version
         self._publish()
         for control in gone:
-            await control.stop()
-            control.pool.retire()
+            await control.end()
         self._release()
         admin, self._prepared_admin = self._prepared_admin, None
         if admin is not None or config.admin is None:

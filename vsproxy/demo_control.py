@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from vsproxy.background import Background
 from vsproxy.demo_server import HOST, ServerProcess
 
 
@@ -24,7 +25,7 @@ class Control:
     def __init__(self, servers: Sequence[ServerProcess], on_event: Callable[[str], None]) -> None:
         self._servers = {server.name: server for server in servers}
         self._on_event = on_event
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         app = web.Application()
         app.router.add_post("/demo/{action:kill|revive}/{name}", self._act)
         app.router.add_route("*", "/{rest:.*}", self._list)
@@ -39,7 +40,7 @@ class Control:
     async def close(self) -> None:
         """Stop listening and wait for what was begun."""
         await self._runner.cleanup()
-        await asyncio.gather(*self._tasks)
+        await self._background.ended()
 
     async def kill(self, server: ServerProcess) -> None:
         """Kill it as the power cord would."""
@@ -56,9 +57,7 @@ class Control:
         servers = list(self._servers.values())
         if index < len(servers):
             server = servers[index]
-            task = asyncio.ensure_future(self.kill(server) if server.is_running else self.revive(server))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._background.run(self.kill(server) if server.is_running else self.revive(server))
 
     async def _act(self, request: web.Request) -> web.Response:
         server = self._servers.get(request.match_info["name"])

@@ -63,8 +63,7 @@ class InForce:
         """`opened` is not to be."""
         close_all(opened.sockets)
         if opened.admin is not None:
-            opened.admin.remove_path()
-            opened.admin.close()
+            opened.admin.give_up()
 
     def switch(self, opened: Opened, version: int) -> None:
         """`opened` is in force now, as `version`.
@@ -78,8 +77,7 @@ class InForce:
         self.tls = dict(opened.tls)
         if opened.admin is not None or config.admin is None:
             if self.admin is not None:
-                self.admin.remove_path()
-                self.admin.close()
+                self.admin.give_up()
             self.admin = opened.admin
         self.config = config
         self.version = version
@@ -88,8 +86,7 @@ class InForce:
         """Give up all addresses; children that have copies go on until they close them."""
         self.sockets.close()
         if self.admin is not None:
-            self.admin.remove_path()
-            self.admin.close()
+            self.admin.give_up()
             self.admin = None
 
     def forget_others(self, worker: int | None) -> None:

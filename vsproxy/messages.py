@@ -37,8 +37,8 @@ _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
 @dataclass(frozen=True, slots=True)
-class MessageChange:
-    """A level and a path that `MessageLog.commit` can switch to."""
+class _Change:
+    """A level and a path to switch to; `output` is None where the path stays."""
 
     level: str
     path: str
@@ -59,6 +59,7 @@ class MessageLog:
         self._formatter = MessageFormatter(process)
         self._handler: _Handler | None = None
         self._lock: int | None = None
+        self._change: _Change | None = None
         self._level_before = logging.NOTSET
 
     @property
@@ -97,24 +98,28 @@ class MessageLog:
         """Open the path again, for after a rename. If that fails, say so and keep the old file."""
         self._started().reopen()
 
-    def prepare(self, level: str, path: str) -> MessageChange:
+    def prepare(self, level: str, path: str) -> None:
         """Open what is needed to go on with these. Raises OSError naming the path.
 
         To be followed by `commit` or `cancel`.
         """
         output = LogOutput(path, STDERR, self.lock) if path != self._path else None
-        return MessageChange(level, path, output)
+        self._change = _Change(level, path, output)
 
-    def commit(self, change: MessageChange) -> None:
-        """Switch: what is logged from now on goes there."""
+    def commit(self) -> None:
+        """Switch: what is logged from now on goes to what was prepared. No effect if nothing was."""
+        change, self._change = self._change, None
+        if change is None:
+            return
         if change.output is not None:
             self._path = change.path
             self._started().switch(change.path, change.output)
         self.set_level(change.level)
 
-    def cancel(self, change: MessageChange) -> None:
-        """Drop what was prepared."""
-        if change.output is not None:
+    def cancel(self) -> None:
+        """Drop what was prepared. No effect if nothing was."""
+        change, self._change = self._change, None
+        if change is not None and change.output is not None:
             change.output.close()
 
     def close(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
 from vsproxy.admin.server import AdminServer
+from vsproxy.background import Background
 from vsproxy.binding import ADMIN_BACKLOG, BoundAddress, ListenerKey, listener_keys, open_address
 from vsproxy.config.model import Config
-from vsproxy.control import PoolControl
+from vsproxy.control import PoolControl, follow_all
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import Listener
 from vsproxy.metrics import Metrics
@@ -41,7 +42,7 @@ class Proxy:
         # Changes come one after the other.
         self._changing = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._reloads_ok = 0
         self._reloads_refused = 0
         self._last_reload_ok = True
@@ -121,7 +122,7 @@ class Proxy:
                 await self._switch(config)
                 done = True
                 # What is no more wanted has ended when we return, unless we are told not to wait for it.
-                await asyncio.shield(asyncio.gather(*self._background))
+                await asyncio.shield(self._background.ended())
             finally:
                 self._last_reload_ok, self._last_reload = done, time.time()
                 self._reloads_ok += done
@@ -155,25 +156,17 @@ class Proxy:
         config = change.config
         controls = self._controls | fresh
         self._controls = {name: controls[name] for name in config.pools}
-        for name, control in self._controls.items():
-            control.follow(config.pools[name])
-            if config.resolver != self.config.resolver:
-                control.resolver.look_again()
+        follow_all(self._controls, self.config, config)
         self.pools = {name: control.pool for name, control in self._controls.items()}
         traffic.commit(change, self.pools)
         self.config = config
         for name, control in controls.items():
             if name not in config.pools:
                 control.pool.retire()
-                self._run(control.stop())
+                self._background.run(control.stop())
         old_admin, self._admin = self._admin, admin
         if old_admin is not None and old_admin is not admin:
-            self._run(old_admin.stop())
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+            self._background.run(old_admin.stop())
 
     async def _prepare_pools(self, config: Config, traffic: Traffic, fresh: dict[str, PoolControl]) -> None:
         assert self._names is not None
@@ -215,13 +208,11 @@ class Proxy:
         if change is not None:
             traffic.cancel(change)
         for address in bound.values():
-            address.remove_path()
-            address.close()
+            address.give_up()
         if admin is not None and admin is not self._admin:
             await admin.stop()
         for control in fresh.values():
-            await control.stop()
-            control.pool.retire()
+            await control.end()
 
     def reopen_logs(self) -> None:
         """Open the access log's file again, after it was renamed."""
@@ -243,10 +234,9 @@ class Proxy:
             await self._traffic.close(self.config.proxy.shutdown_timeout)
         async with self._changing:
             for control in self._controls.values():
-                await control.stop()
-                control.pool.retire()
+                await control.end()
             if self._names is not None:
                 await self._names.close()
             if self._admin is not None:
                 await self._admin.stop()
-            await asyncio.gather(*self._background)
+            await self._background.ended()

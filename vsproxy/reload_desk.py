@@ -12,7 +12,7 @@ from vsproxy.config.check import load_checked
 from vsproxy.config.model import Config
 from vsproxy.errors import ConfigError, VsproxyError
 from vsproxy.in_force import InForce, Opened
-from vsproxy.messages import MessageChange, MessageLog
+from vsproxy.messages import MessageLog
 from vsproxy.orders import Prepare
 from vsproxy.reloading import Reload
 from vsproxy.remote import RemoteCall
@@ -56,7 +56,6 @@ class ReloadDesk:
         self._on_news = on_news
         self._version = FIRST_VERSION
         self._opened: Opened | None = None
-        self._message_change: MessageChange | None = None
         self._notes: list[str] = []
         self._callers: list[RemoteCall] = []
         self._next_wanted = False
@@ -110,7 +109,7 @@ class ReloadDesk:
             if problem:
                 raise VsproxyError(problem)
             self._opened = self._in_force.open(config)
-            self._message_change = self._messages.prepare(config.log.level, config.log.path)
+            self._messages.prepare(config.log.level, config.log.path)
         except ConfigError as error:
             for mistake in error.problems:
                 log.error("%s", mistake)
@@ -151,10 +150,9 @@ class ReloadDesk:
     def before_switch(self, reload: Reload) -> None:
         """See `Host`."""
         assert self._opened is not None
-        assert self._message_change is not None
         self._in_force.switch(self._opened, reload.version)
-        self._messages.commit(self._message_change)
-        self._opened = self._message_change = None
+        self._messages.commit()
+        self._opened = None
 
     def after_reload(self, reload: Reload) -> None:
         """See `Host`."""
@@ -179,9 +177,8 @@ class ReloadDesk:
     def _discard(self) -> None:
         if self._opened is not None:
             self._in_force.discard(self._opened)
-        if self._message_change is not None:
-            self._messages.cancel(self._message_change)
-        self._opened = self._message_change = None
+        self._messages.cancel()
+        self._opened = None
 
     def _refuse(self, reason: str, problems: list[str]) -> None:
         log.error("not reloaded, the old configuration stays: %s", reason)

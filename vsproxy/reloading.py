@@ -119,8 +119,7 @@ class Reload:
 
     def _cancel(self, problem: str) -> None:
         self.problem = problem
-        for child in self._members:
-            child.send(Cancel(self.version))
+        self.abandon()
         self._host.after_reload(self)
 
 

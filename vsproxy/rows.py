@@ -59,11 +59,10 @@ def restore_server(server: Server, record: Record) -> None:
     server.retries = int(record[3])
     server.bytes_sent = int(record[4])
     server.bytes_received = int(record[5])
-    server.statuses[_CLASSES] = _whole(record[6:11])
+    server.statuses = server_statuses_of(record)
     server.failures = failures_of(record)
-    server.first_byte.counts = _whole(record[_FIRST_BYTE])
-    server.connect_time.counts = _whole(record[_CONNECT])
-    server.first_byte.total, server.connect_time.total = record[-2], record[-1]
+    server.first_byte = first_byte_of(record)
+    server.connect_time = connect_time_of(record)
 
 
 def failures_of(record: Record) -> dict[str, int]:
@@ -88,9 +87,8 @@ def restore_pool(pool: Pool, record: Record) -> None:
     """Set the counts of `pool`, but not its queue, to those of `record`."""
     pool.queue_timeouts = int(record[2])
     pool.no_server = int(record[3])
-    pool.statuses[_CLASSES] = _whole(record[4:9])
-    pool.duration.counts = _whole(record[9:-1])
-    pool.duration.total = record[-1]
+    pool.statuses = pool_statuses_of(record)
+    pool.duration = duration_of(record)
 
 
 def check_record(server: Server) -> Record:
@@ -109,9 +107,8 @@ def restore_checks(server: Server, record: Record) -> None:
     """Set what is counted of the checks of `server` to what `record` says."""
     server.check_successes = int(record[1])
     server.check_failures = int(record[2])
-    server.changes = _whole(record[3:8])
-    server.check_time.counts = _whole(record[8:-1])
-    server.check_time.total = record[-1]
+    server.changes = changes_of(record)
+    server.check_time = check_time_of(record)
 
 
 def added(records: Iterable[Record], length: int) -> list[float]:

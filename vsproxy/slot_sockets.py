@@ -96,5 +96,4 @@ def close_all(bound: Mapping[ListenerKey, Iterable[BoundAddress]]) -> None:
     """Close sockets, and remove the files of Unix sockets."""
     for per_worker in bound.values():
         for address in per_worker:
-            address.remove_path()
-            address.close()
+            address.give_up()

@@ -7,12 +7,13 @@ connections and exchanges keep what they have, what comes after gets the new.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vsproxy.access_log import AccessLog
+from vsproxy.background import Background
 from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
 from vsproxy.config.model import Config, ListenerConfig, LogSection
 from vsproxy.descriptors import Descriptors, current_limit
@@ -127,7 +128,7 @@ class Traffic:
         self._served: dict[ListenerKey, ServedListener] = {}
         # Listeners that were given up, until the last handshake there is over.
         self._left: list[Listener] = []
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self.sweep.start()
 
     @property
@@ -208,7 +209,7 @@ class Traffic:
         self._log_section = config.log
         if old_log is not None and old_log is not change.access_log:
             self._closing.append(old_log)
-            self._run(self._close_log(old_log))
+            self._background.run(self._close_log(old_log))
         old, self._served = self._served, {}
         for key in listener_keys(config):
             served = change.fresh.get(key) or old.pop(key)
@@ -218,7 +219,7 @@ class Traffic:
         for served in old.values():
             served.leave()
             # Nothing hurries them: their handshakes have the time that they always have.
-            self._run(self._see_off(served.listener))
+            self._background.run(self._see_off(served.listener))
         for served in change.fresh.values():
             served.listener.start()
 
@@ -239,11 +240,6 @@ class Traffic:
         for log in (*self._closing, *((self.access_log,) if self.access_log is not None else ())):
             total = _added(total, log)
         return total
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     def _move_on(self, server: Server) -> None:
         """A server is down: whoever waits for it goes to another. Rare, so a walk over all will do."""
@@ -266,7 +262,7 @@ class Traffic:
             listener.stop_accepting()
         await asyncio.gather(*(listener.settle() for listener in (*self.listeners, *self._left)))
         await self._drain(shutdown_timeout)
-        await asyncio.gather(*self._background)
+        await self._background.ended()
         self.sweep.stop()
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)

@@ -11,7 +11,7 @@ from vsproxy.channel import Channel
 from vsproxy.config.model import Config
 from vsproxy.directory import Directory, PoolEntry, read_directory
 from vsproxy.errors import VsproxyError
-from vsproxy.messages import MessageChange, MessageLog
+from vsproxy.messages import MessageLog
 from vsproxy.orders import (
     Cancel,
     Commit,
@@ -30,7 +30,7 @@ from vsproxy.tls import ServerTls
 from vsproxy.traffic import Change, LogCounts, Traffic
 from vsproxy.upstream.following import FollowingPool
 from vsproxy.upstream.server import Server
-from vsproxy.worker_board import restore_listener
+from vsproxy.worker_board import add_counts
 from vsproxy.worker_report import Reporter
 
 #: Seconds that a start waits for control to say which servers there are: it may itself have to wait for its turn to
@@ -68,7 +68,6 @@ class Worker(Child):
         self._traffic = Traffic(messages.lock, state.workers)
         self._change: Change | None = None
         self._fresh_sockets: dict[ListenerKey, BoundAddress] = {}
-        self._message_change: MessageChange | None = None
         self._directory = Directory()
         self._generation = 0
         self._followed: dict[str, PoolEntry] = {}
@@ -91,7 +90,7 @@ class Worker(Child):
         self._traffic.log_counts = LogCounts(*saved.get("log", (0, 0)))
         for served in change.fresh.values():
             listener = served.listener
-            restore_listener(listener.stats, saved.get("listeners", {}).get(listener.address, {}))
+            add_counts(listener.stats, saved.get("listeners", {}).get(listener.address, {}))
         self._on_poke()
         try:
             async with asyncio.timeout(DIRECTORY_WAIT):
@@ -126,9 +125,7 @@ class Worker(Child):
             # As long as control does not say what the new pools are, the old configuration goes on.
             await self._directory_of(order.version)
             self._switch(change)
-            if self._message_change is not None:
-                self._messages.commit(self._message_change)
-                self._message_change = None
+            self._messages.commit()
             self.channel.send(Switched(order.version))
         elif isinstance(order, Cancel):
             self._cancel()
@@ -145,7 +142,7 @@ class Worker(Child):
         self._fresh_sockets = unpacked(order.sockets, descriptors)
         section = order.config.log
         try:
-            self._message_change = self._messages.prepare(section.level, section.path)
+            self._messages.prepare(section.level, section.path)
             self._change = self._traffic.prepare(order.config, self._fresh_sockets)
         except (OSError, VsproxyError) as error:
             self._cancel()
@@ -156,9 +153,7 @@ class Worker(Child):
         change, self._change = self._change, None
         if change is not None:
             self._traffic.cancel(change)
-        if self._message_change is not None:
-            self._messages.cancel(self._message_change)
-            self._message_change = None
+        self._messages.cancel()
         for bound in self._fresh_sockets.values():
             bound.close()
         self._fresh_sockets = {}

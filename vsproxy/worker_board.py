@@ -21,8 +21,8 @@ def listener_counts(listener: Listener) -> dict[str, Any]:
     return counts
 
 
-def restore_listener(stats: ListenerStats, counts: Mapping[str, Any]) -> None:
-    """Let the counts go on from what an earlier process had counted. Before that, nothing was counted."""
+def add_counts(stats: ListenerStats | ListenerTotals, counts: Mapping[str, Any]) -> None:
+    """Add what another process has counted, or an earlier one in our place had."""
     for name in _GROWING:
         setattr(stats, name, getattr(stats, name) + counts.get(name, 0))
     for reason, count in counts.get("bad_requests", {}).items():
@@ -56,8 +56,6 @@ class ListenerTotals:
         if expiry is not None:
             # A worker that has not switched yet, or could not, is the one to worry about.
             self.certificate_expiry = min(expiry, self.certificate_expiry or expiry)
-        for name in (*_GROWING, "active"):
-            setattr(self, name, getattr(self, name) + counts.get(name, 0))
+        add_counts(self, counts)
+        self.active += counts.get("active", 0)
         self.paused = self.paused or bool(counts.get("paused"))
-        for reason, count in counts.get("bad_requests", {}).items():
-            self.bad_requests[reason] = self.bad_requests.get(reason, 0) + count

@@ -24,6 +24,7 @@ LAYERS = (
         "timers",
         "histogram",
         "keyed_tasks",
+        "background",
         "shared",
         "channel",
         "cpus",

@@ -249,9 +249,9 @@ def test_a_change_of_path_and_level_loses_and_doubles_nothing(tmp_path: Path) ->
     with started(tmp_path / "messages.0") as message_log:
         for number in range(1, 51):
             log.info("%d", number)
-            change = message_log.prepare("info", str(tmp_path / f"messages.{number}"))
+            message_log.prepare("info", str(tmp_path / f"messages.{number}"))
             log.info("%d prepared", number)
-            message_log.commit(change)
+            message_log.commit()
     files = [tmp_path / f"messages.{number}" for number in range(51)]
     assert [text for file in files for text in texts(file)] == [
         text for number in range(1, 51) for text in (f"{number}", f"{number} prepared")
@@ -263,9 +263,11 @@ def test_a_change_of_path_and_level_loses_and_doubles_nothing(tmp_path: Path) ->
 def test_a_change_of_level_keeps_the_file(tmp_path: Path) -> None:
     path = tmp_path / "messages.log"
     with started(path) as message_log:
-        message_log.commit(message_log.prepare("debug", str(path)))
+        message_log.prepare("debug", str(path))
+        message_log.commit()
         log.debug("seen")
-        message_log.commit(message_log.prepare("error", str(path)))
+        message_log.prepare("error", str(path))
+        message_log.commit()
         log.debug("not seen")
     assert texts(path) == ["seen"]
 
@@ -277,7 +279,8 @@ def test_a_change_that_is_impossible_or_dropped_changes_nothing(tmp_path: Path) 
         missing = tmp_path / "missing" / "messages.log"
         with pytest.raises(OSError, match=re.escape(str(missing))):
             message_log.prepare("error", str(missing))
-        message_log.cancel(message_log.prepare("error", str(tmp_path / "other")))
+        message_log.prepare("error", str(tmp_path / "other"))
+        message_log.cancel()
         assert len(os.listdir("/proc/self/fd")) == descriptors
         log.info("still here")
     assert texts(path) == ["still here"]

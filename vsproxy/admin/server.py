@@ -59,7 +59,7 @@ class AdminServer:
                 await web.SockSite(runner, sock).start()
         except BaseException:
             await runner.cleanup()
-            self._close()
+            self._bound.give_up()
             raise
         self._runner = runner
 
@@ -68,11 +68,7 @@ class AdminServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
-            self._close()
-
-    def _close(self) -> None:
-        self._bound.remove_path()
-        self._bound.close()
+            self._bound.give_up()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
