@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -21,20 +19,6 @@ MISTAKES = ["lb.toml:3: listeners[0].bnd: found it", "lb.toml:9: routes: found n
 REFUSED = {"ok": False, "message": "not reloaded: 2 mistakes", "problems": MISTAKES, "notes": []}
 NOTES = ["proxy.workers: needs a restart"]
 DONE: dict[str, object] = {"ok": True, "message": "reloaded lb.toml", "problems": [], "notes": NOTES}
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "lb.toml"
-    path.touch()
-    return str(path)
-
-
-@pytest.fixture
-def desk(file: str) -> Iterator[Desk]:
-    desk = Desk(file)
-    yield desk
-    desk.close()
 
 
 class Outcome(NamedTuple):

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -193,41 +193,43 @@ def test_a_line_that_a_full_disk_cut_is_finished_without_another_line(
 # A lock that another process holds
 
 
-def test_nobody_waits_for_ever_for_a_lock_that_another_holds(tmp_path: Path) -> None:
-    common = os.memfd_create("test")
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "access.log"
     path.touch()
+    return path
+
+
+@pytest.fixture
+def locked_out(path: Path) -> Iterator[LogWriter]:
+    """A writer to `path`, started while somebody else has the lock."""
+    common = os.memfd_create("test")
     held = LogLock(common, path.stat().st_ino)
     assert held.take(0)
     writer = LogWriter(str(path), common)
     writer.start()
-    writer.put("lost\n")
+    yield writer
+    held.close()
+    os.close(common)
+
+
+def test_nobody_waits_for_ever_for_a_lock_that_another_holds(path: Path, locked_out: LogWriter) -> None:
+    locked_out.put("lost\n")
     begun = time.monotonic()
-    writer.close(timeout=0.2)
+    locked_out.close(timeout=0.2)
     assert time.monotonic() - begun < 5.0
     eventually(lambda: not running_writers())
-    assert (writer.written, writer.lost) == (0, 1)
+    assert (locked_out.written, locked_out.lost) == (0, 1)
     assert path.read_text() == ""
-    held.close()
-    os.close(common)
 
 
-def test_rotation_does_not_wait_for_a_lock_that_another_holds(tmp_path: Path) -> None:
-    common = os.memfd_create("test")
-    path = tmp_path / "access.log"
-    path.touch()
-    held = LogLock(common, path.stat().st_ino)
-    assert held.take(0)
-    writer = LogWriter(str(path), common)
-    writer.start()
-    writer.put("one\n")
-    path.rename(tmp_path / "access.log.1")
-    writer.reopen()
-    eventually(lambda: writer.written == 1)
-    writer.close()
+def test_rotation_does_not_wait_for_a_lock_that_another_holds(path: Path, locked_out: LogWriter) -> None:
+    locked_out.put("one\n")
+    path.rename(path.with_name("access.log.1"))
+    locked_out.reopen()
+    eventually(lambda: locked_out.written == 1)
+    locked_out.close()
     assert path.read_text() == "one\n"
-    held.close()
-    os.close(common)
 
 
 def test_a_reader_that_stopped_in_the_middle_of_a_line_does_not_hold_up_the_end(tmp_path: Path) -> None:

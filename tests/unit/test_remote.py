@@ -24,20 +24,6 @@ Asking = Callable[..., "Future[dict[str, object]]"]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "lb.toml"
-    path.touch()
-    return str(path)
-
-
-@pytest.fixture
-def desk(file: str) -> Iterator[Desk]:
-    desk = Desk(file)
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
 def asking() -> Iterator[Asking]:
     """`ask`, in a thread."""
     with ThreadPoolExecutor() as threads:

@@ -24,13 +24,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes on the identity
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "lb.toml"
-    path.touch()
-    return str(path)
-
-
-@pytest.fixture
 def strangers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whoever is at the other end is said to be a user that is neither root nor this one."""
     monkeypatch.setattr(remote.Peer, "of", lambda sock: Peer(4711, 54321))
