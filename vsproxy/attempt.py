@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
 from vsproxy.headers import Forwarding, request_lines
+from vsproxy.routing import Route
 from vsproxy.stream import Downstream, ExchangeEvents
 from vsproxy.timers import Sweep
 from vsproxy.tunnel import Tunnel
 from vsproxy.upstream.connect import connect
 from vsproxy.upstream.http1 import UpstreamConnection
-from vsproxy.upstream.pool import Pool
+from vsproxy.upstream.pool_traffic import PoolTraffic
 from vsproxy.upstream.server import Server
 from vsproxy.wire.message import RequestHead
 
@@ -26,35 +26,28 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"
 _IDEMPOTENT = IDEMPOTENT
 
 
-class Timings:
-    """When things happened, in seconds of `time.monotonic()`; 0.0 for what did not."""
-
-    __slots__ = ("assigned", "began", "connected", "first_byte", "sent", "wall")
-
-    def __init__(self) -> None:
-        self.wall = time.time()
-        self.began = time.monotonic()
-        self.assigned = 0.0
-        self.connected = 0.0
-        self.sent = 0.0
-        self.first_byte = 0.0
-
-
 class Attempt(ExchangeEvents):
-    """The upstream half of an exchange: which server, which connection, how often. See the module."""
+    """The upstream half of an exchange: which server, which connection, how often. See the module.
+
+    `began`, `assigned` (a server), `sent` (to it) and `first_byte` (of its answer) are moments of
+    `time.monotonic()`, `connected` is how long that took, in seconds; 0.0 for what did not happen.
+    """
 
     __slots__ = (
+        "assigned",
+        "began",
         "body_consumed",
         "bytes_in",
         "bytes_out",
+        "connected",
         "connecting",
         "downstream",
+        "first_byte",
         "forwarding",
         "fresh",
         "head",
         "key",
         "last_server",
-        "on_over",
         "outcome",
         "over",
         "pending",
@@ -64,11 +57,11 @@ class Attempt(ExchangeEvents):
         "request_id",
         "response_begun",
         "route",
+        "sent",
         "server",
         "started",
         "status",
         "sweep",
-        "timings",
         "trailers",
         "tried",
         "tries",
@@ -77,26 +70,29 @@ class Attempt(ExchangeEvents):
         "upstream",
     )
 
-    def __init__(
+    def prepare(
         self,
         downstream: Downstream,
         head: RequestHead,
-        route: Any,
+        route: Route | None,
         forwarding: Forwarding,
         request_id: bytes,
         sweep: Sweep,
-        on_over: Any,
     ) -> None:
+        """Set everything to what it is at the beginning. `route` is None only if no server is to be asked."""
         self.downstream = downstream
         self.head = head
-        self.route = route
+        self.route: Route = route  # type: ignore[assignment]
         # None only for an exchange that is answered here: no route, or a redirect.
-        self.pool: Pool = route.pool if route is not None else None  # type: ignore[assignment]
+        self.pool: PoolTraffic = route.pool if route is not None else None  # type: ignore[assignment]
         self.forwarding = forwarding
         self.request_id = request_id
         self.sweep = sweep
-        self.on_over = on_over
-        self.timings = Timings()
+        self.began = time.monotonic()
+        self.assigned = 0.0
+        self.connected = 0.0
+        self.sent = 0.0
+        self.first_byte = 0.0
 
         # Where it goes
         self.key: int = 0
@@ -136,7 +132,7 @@ class Attempt(ExchangeEvents):
         """Pick a server, or wait for one, or give up."""
         pool = self.pool
         server = None
-        if not pool.queue:
+        if pool.queue.size == 0:
             server = pool.balancer.pick(self.key, self.tried)
         if server is not None:
             self.on_server(server)
@@ -150,9 +146,10 @@ class Attempt(ExchangeEvents):
 
     def on_server(self, server: Server) -> None:
         """A server is chosen, at once or from the queue."""
+        if self.assigned == 0.0:
+            # Who did not have to wait got it in the same turn of the loop.
+            self.assigned = time.monotonic() if self.queued else self.began
         self.queued = False
-        if self.timings.assigned == 0.0:
-            self.timings.assigned = time.monotonic()
         self.pool.balancer.acquire(server)
         self.server = server
         self.last_server = server
@@ -194,7 +191,7 @@ class Attempt(ExchangeEvents):
                 self.on_connect_failed()
             return
         self.connecting = None
-        self.timings.connected = time.monotonic() - began
+        self.connected = time.monotonic() - began
         self.fresh = True
         self.send(connection)
 
@@ -205,7 +202,7 @@ class Attempt(ExchangeEvents):
         server = self.server
         self.upstream = connection
         server.requests += 1  # type: ignore[union-attr]
-        self.timings.sent = time.monotonic()
+        self.sent = time.monotonic()
         connection.begin(self, pool.read_timeout, pool.send_timeout)
         if not self.upgrade:
             head.upgrade = b""
@@ -236,14 +233,10 @@ class Attempt(ExchangeEvents):
 
     def upstream_host(self) -> bytes:
         """The Host that the server sees."""
-        wanted: str = self.route.upstream_host
-        if wanted == "preserve":
-            if self.head.host:
-                return self.head.host
-            wanted = "server"
-        if wanted == "server":
-            return self.server.host_field()  # type: ignore[union-attr]
-        return wanted.encode("latin-1")
+        route = self.route
+        if route.preserve_host and self.head.host:
+            return self.head.host
+        return route.fixed_host or self.server.host_field()  # type: ignore[union-attr]
 
     def is_repeatable(self) -> bool:
         """Whether the request may be sent a second time after a server may have read it."""
@@ -287,7 +280,7 @@ class Attempt(ExchangeEvents):
         """Whether neither the tries nor the time for them are used up."""
         return (
             self.tries < self.pool.tries
-            and time.monotonic() - self.timings.began < self.pool.retry_timeout
+            and time.monotonic() - self.began < self.pool.retry_timeout
         )
 
     def move_on_from(self, server: Server, kind: str) -> None:
@@ -316,4 +309,11 @@ class Attempt(ExchangeEvents):
         if self.server is not None:
             server = self.server
             self.server = None
-            self.pool.release(server)
+            self.release(server)
+
+    def release(self, server: Server) -> None:
+        """An exchange has left `server`: somebody else may have waited for that."""
+        pool = self.pool
+        pool.balancer.release(server)
+        if pool.queue.size > 0:
+            pool.wake()

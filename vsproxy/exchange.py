@@ -11,6 +11,10 @@ from __future__ import annotations
 import time
 
 from vsproxy.attempt import Attempt
+from vsproxy.headers import Forwarding
+from vsproxy.routing import Route
+from vsproxy.stream import Downstream
+from vsproxy.timers import Sweep
 from vsproxy.tunnel import Tunnel
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 
@@ -31,7 +35,7 @@ REASONS = {
 
 
 class Exchange(Attempt):
-    """See the module. `downstream` is told what to send, and `on_over` is called once, by `finish`."""
+    """See the module. `downstream` is told what to send, and once, by `finish`, that the exchange is over."""
 
     __slots__ = ()
 
@@ -100,16 +104,16 @@ class Exchange(Attempt):
         """Pass the head on, unless its status sends the request to another server."""
         status = head.status
         server = self.server
-        timings = self.timings
+        pool = self.pool
         now = time.monotonic()
-        if timings.first_byte == 0.0:
-            timings.first_byte = now
+        if self.first_byte == 0.0:
+            self.first_byte = now
         server.statuses[status // 100] += 1  # type: ignore[union-attr]
-        server.first_byte.observe(now - timings.sent)  # type: ignore[union-attr]
+        server.first_byte.observe(now - self.sent)  # type: ignore[union-attr]
         if status == 101:
             self.open_tunnel(head)
             return
-        if status in self.pool.retry_statuses and self.may_move_on():
+        if pool.retry_statuses[status] and self.may_move_on():
             self.leave_server()
             self.move_on_from(server, str(status))  # type: ignore[arg-type]
             return
@@ -134,7 +138,7 @@ class Exchange(Attempt):
         else:
             # An early answer: the rest of the request will not be sent.
             upstream.abort()  # type: ignore[union-attr]
-        self.pool.release(server)  # type: ignore[arg-type]
+        self.release(server)  # type: ignore[arg-type]
         # Over before the end is sent: the downstream side may begin the next exchange inside the call.
         self.finish_with(trailers)
 
@@ -230,8 +234,8 @@ class Exchange(Attempt):
         if pool is not None:
             pool.statuses[self.status // 100] += 1
             if self.tunnel is None:
-                pool.duration.observe(time.monotonic() - self.timings.began)
-        self.on_over(self)
+                pool.duration.observe(time.monotonic() - self.began)
+        self.downstream.on_exchange_over(self)
 
     # Back-pressure
 
@@ -279,9 +283,24 @@ class Exchange(Attempt):
         server.bytes_received += tunnel.upstream.moved  # type: ignore[union-attr]
         if tunnel.timed_out:
             self.outcome = "tunnel_timeout"
-        self.pool.release(server)  # type: ignore[arg-type]
+        self.release(server)  # type: ignore[arg-type]
         self.finish()
         self.downstream.on_tunnel_closed()
+
+
+def new_exchange(
+    downstream: Downstream,
+    head: RequestHead,
+    route: Route | None,
+    forwarding: Forwarding,
+    request_id: bytes,
+    sweep: Sweep,
+) -> Exchange:
+    """An exchange for `head`, not begun; `route` None: it is going to be answered here."""
+    # Not by a call of the class, which takes the way through Python.
+    exchange = Exchange.__new__(Exchange)
+    exchange.prepare(downstream, head, route, forwarding, request_id, sweep)
+    return exchange
 
 
 def wanted_upgrade(head: RequestHead, allowed: frozenset[bytes]) -> bytes:

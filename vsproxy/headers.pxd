@@ -1,12 +1,14 @@
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 
-cdef bytes _VIA_LINE, _CHUNKED_LINE, _CLOSE_LINE, _KEEP_ALIVE_LINE
-cdef dict _STATUS_LINES
+cdef bytes _VIA_LINE, _CHUNKED_LINE
 
 
 cdef class Forwarding:
     cdef public bytes constant
     cdef public bint forwarded
+    cdef public bytes known
+    cdef public bytes known_host
+    cdef public bytes known_upstream_host
     cdef public tuple networks
     cdef public str peer
     cdef public bytes scheme
@@ -14,12 +16,13 @@ cdef class Forwarding:
     cdef public bint via
 
     cpdef str client(self, RequestHead head)
-    cpdef bytes lines(self, RequestHead head, bytes request_id)
+    cpdef bytes lines(self, RequestHead head, bytes upstream_host)
     cpdef bytes kept_lines(self, RequestHead head)
     cpdef bytes forwarded_line(self, RequestHead head)
 
 
 cpdef bytes request_lines(RequestHead head, bytes host, Forwarding forwarding, bytes request_id, bytes upgrade)
-cpdef bytes status_line(ResponseHead head)
-cpdef bytes response_lines(ResponseHead head, bint chunked, bint keep_alive, int client_minor, bint via)
+cpdef bytes response_lines(
+    ResponseHead head, bint chunked, bint keep_alive, int client_minor, bint via, bytes body
+)
 cpdef bytes interim_lines(ResponseHead head)

@@ -15,17 +15,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 VIA_LINE = b"Via: 1.1 vsproxy\r\n"
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
-CLOSE_LINE = b"Connection: close\r\n"
-KEEP_ALIVE_LINE = b"Connection: keep-alive\r\n"
-STATUS_LINES = {
-    200: b"HTTP/1.1 200 OK\r\n",
-    204: b"HTTP/1.1 204 No Content\r\n",
-    206: b"HTTP/1.1 206 Partial Content\r\n",
-    304: b"HTTP/1.1 304 Not Modified\r\n",
-    404: b"HTTP/1.1 404 Not Found\r\n",
-}
-_VIA_LINE, _CHUNKED_LINE, _CLOSE_LINE, _KEEP_ALIVE_LINE = VIA_LINE, CHUNKED_LINE, CLOSE_LINE, KEEP_ALIVE_LINE
-_STATUS_LINES = STATUS_LINES
+_VIA_LINE, _CHUNKED_LINE = VIA_LINE, CHUNKED_LINE
 
 
 def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
@@ -43,10 +33,23 @@ class Forwarding:
     """What one downstream connection contributes to the fields of its requests.
 
     `peer` is the address of who connected ("" for a Unix socket), `trusted` whether it is one of the
-    listener's trusted proxies: only then is what it says of its own client kept.
+    listener's trusted proxies: only then is what it says of its own client kept. `known` are the lines of
+    the last request, which are those of the next one too, if its Host is `known_host` as it came and
+    `known_upstream_host` as it goes on.
     """
 
-    __slots__ = ("constant", "forwarded", "networks", "peer", "scheme", "trusted", "via")
+    __slots__ = (
+        "constant",
+        "forwarded",
+        "known",
+        "known_host",
+        "known_upstream_host",
+        "networks",
+        "peer",
+        "scheme",
+        "trusted",
+        "via",
+    )
 
     def __init__(
         self, peer: str, scheme: bytes, networks: tuple[Network, ...], forwarded: bool, via: bool
@@ -64,6 +67,9 @@ class Forwarding:
             b"X-Real-IP: " + text + b"\r\n"
             b"X-Forwarded-Proto: " + scheme + b"\r\n"
         )
+        self.known = b""
+        self.known_host = b""
+        self.known_upstream_host = b""
 
     def client(self, head: RequestHead) -> str:
         """The client's address: the last one in X-Forwarded-For that is not itself a trusted proxy."""
@@ -81,8 +87,10 @@ class Forwarding:
                 break
         return found
 
-    def lines(self, head: RequestHead, request_id: bytes) -> bytes:
-        """The forwarding fields of one request."""
+    def lines(self, head: RequestHead, upstream_host: bytes) -> bytes:
+        """Host and the forwarding fields of one request, up to the name of X-Request-ID and its colon."""
+        if self.known and head.host == self.known_host and upstream_host == self.known_upstream_host:
+            return self.known
         if self.trusted:
             lines = self.kept_lines(head)
         elif head.host:
@@ -91,9 +99,12 @@ class Forwarding:
             lines = self.constant
         if self.forwarded:
             lines += self.forwarded_line(head)
-        if self.via:
-            lines += _VIA_LINE
-        return b"".join((lines, b"X-Request-ID: ", request_id, b"\r\n"))
+        lines = b"".join((b"Host: ", upstream_host, b"\r\n", lines, b"X-Request-ID: "))
+        if not self.trusted:
+            self.known = lines
+            self.known_host = head.host
+            self.known_upstream_host = upstream_host
+        return lines
 
     def kept_lines(self, head: RequestHead) -> bytes:
         """As `lines`, behind a trusted proxy: its word is kept, its address appended."""
@@ -132,57 +143,48 @@ def request_lines(
 ) -> bytes:
     """The head that goes to a server, framed as `head` says; `upgrade` is what is asked for, or empty."""
     if head.chunked:
-        tail = _CHUNKED_LINE
+        tail = b"Transfer-Encoding: chunked\r\n\r\n"
     elif head.content_length >= 0:
-        tail = b"Content-Length: %d\r\n" % head.content_length
+        tail = b"".join((b"Content-Length: ", head.length, b"\r\n\r\n"))
     else:
-        tail = b""
+        tail = b"\r\n"
+    if forwarding.via:
+        # Behind the Via fields that came, whose order is that of the hops (RFC 9110 section 7.6.3).
+        tail = _VIA_LINE + tail
     if head.expect_continue:
-        tail += b"Expect: 100-continue\r\n"
+        tail = b"Expect: 100-continue\r\n" + tail
     if upgrade:
-        tail += b"Connection: Upgrade\r\nUpgrade: " + upgrade + b"\r\n"
-    return b"".join(
-        (
-            head.method, b" ", head.target, b" HTTP/1.1\r\nHost: ", host, b"\r\n",
-            head.fields, forwarding.lines(head, request_id), tail, b"\r\n",
-        )
-    )  # fmt: skip
-
-
-def status_line(head: ResponseHead) -> bytes:
-    """The status line of a response, with the reason the server gave."""
-    status: int = head.status
-    known = _STATUS_LINES.get(status)
-    if known is not None:
-        return known
-    return b"HTTP/1.1 %d %s\r\n" % (status, head.reason)
+        tail = b"".join((b"Connection: Upgrade\r\nUpgrade: ", upgrade, b"\r\n", tail))
+    # Ours first: what the client sent is of any length.
+    return b"".join((head.line, forwarding.lines(head, host), request_id, b"\r\n", head.fields, tail))
 
 
 def response_lines(
-    head: ResponseHead, chunked: bool, keep_alive: bool, client_minor: int, via: bool
+    head: ResponseHead, chunked: bool, keep_alive: bool, client_minor: int, via: bool, body: bytes
 ) -> bytes:
-    """The head that goes to the client. `chunked` says how the body will be framed if no length is known."""
-    if chunked:
-        framing = _CHUNKED_LINE
-    elif head.content_length >= 0 and head.status != 204:
-        framing = b"Content-Length: %d\r\n" % head.content_length
-    else:
-        framing = b""
+    """The head that goes to the client, and `body` behind it.
+
+    `chunked` says how the body will be framed if no length is known.
+    """
     if not keep_alive:
-        connection = _CLOSE_LINE
+        end = b"Connection: close\r\n\r\n"
     elif client_minor == 0:
-        connection = _KEEP_ALIVE_LINE
+        end = b"Connection: keep-alive\r\n\r\n"
     else:
-        connection = b""
+        end = b"\r\n"
     if via:
-        connection = _VIA_LINE + connection
-    return b"".join((status_line(head), head.fields, framing, connection, b"\r\n"))
+        end = _VIA_LINE + end
+    if chunked:
+        return b"".join((head.line, head.fields, _CHUNKED_LINE, end, body))
+    if head.content_length >= 0 and head.status != 204:
+        return b"".join((head.line, head.fields, b"Content-Length: ", head.length, b"\r\n", end, body))
+    return b"".join((head.line, head.fields, end, body))
 
 
 def interim_lines(head: ResponseHead) -> bytes:
     """A 1xx head. A 101 carries the protocol that was agreed on."""
     if head.status == 101:
         return b"".join(
-            (status_line(head), head.fields, b"Connection: Upgrade\r\nUpgrade: ", head.upgrade, b"\r\n\r\n")
+            (head.line, head.fields, b"Connection: Upgrade\r\nUpgrade: ", head.upgrade, b"\r\n\r\n")
         )
-    return b"".join((status_line(head), head.fields, b"\r\n"))
+    return b"".join((head.line, head.fields, b"\r\n"))

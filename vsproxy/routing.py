@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """(host, path) to Route: exact host, then the longest wildcard, then no host; the longest path in each."""
 
 from __future__ import annotations
@@ -5,31 +6,37 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vsproxy.config.model import RouteConfig
-from vsproxy.upstream.pool import Pool
+from vsproxy.upstream.pool_traffic import PoolTraffic
 
 
 class Route:
-    """A route with its pool, resolved once from the configuration."""
+    """A route with its pool, resolved once from the configuration.
+
+    `preserve_host`: servers see the client's Host; else `fixed_host`, or their own name where that is empty.
+    """
 
     __slots__ = (
+        "fixed_host",
         "half_close_wait",
         "host",
         "max_body",
         "path",
         "pool",
+        "preserve_host",
         "tunnel_timeout",
         "upgrades",
-        "upstream_host",
     )
 
-    def __init__(self, config: RouteConfig, pool: Pool) -> None:
+    def __init__(self, config: RouteConfig, pool: PoolTraffic) -> None:
         self.host = config.host
         self.path = config.path
         self.pool = pool
         self.max_body = -1 if config.max_body is None else config.max_body
         self.upgrades = frozenset(name.lower().encode() for name in config.effective_upgrades)
         self.tunnel_timeout = config.tunnel_timeout
-        self.upstream_host = config.upstream_host
+        host = config.upstream_host
+        self.preserve_host = host == "preserve"
+        self.fixed_host = b"" if host in ("preserve", "server") else host.encode("latin-1")
         self.half_close_wait = config.half_close == "wait"
 
 
@@ -58,7 +65,7 @@ class Router:
 
         The path is normalised for the comparison only (RFC 3986 section 6.2.2): what goes on is untouched.
         """
-        if b"%" in path or b"/." in path or b"//" in path:
+        if not is_plain(path):
             path = normalise(path)
         if self._exact or self._wildcards:
             found = self._find_by_host(normal_host(host), path)
@@ -111,6 +118,21 @@ def normal_host(host: bytes) -> bytes:
     if colon >= 0:
         host = host[:colon]
     return host.removesuffix(b".").lower()
+
+
+def is_plain(path: bytes) -> bool:
+    """Whether `normalise` would leave `path` as it is: no "%", no segment that is empty or begins with "."."""
+    buf = path
+    slash = False
+    i = 0
+    size = len(path)
+    while i < size:
+        byte = buf[i]
+        if byte == 37 or (slash and (byte == 46 or byte == 47)):
+            return False
+        slash = byte == 47
+        i += 1
+    return True
 
 
 def normalise(path: bytes) -> bytes:

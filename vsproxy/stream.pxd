@@ -25,6 +25,7 @@ cdef class ExchangeEvents:
 
 cdef class Downstream(Stream):
     cpdef send_head(self, ResponseHead head, bint more)
+    cpdef on_exchange_over(self, ExchangeEvents exchange)
     cpdef bint withdraw_head(self) except *
     cpdef tuple hand_over(self, ResponseHead head)
     cpdef on_tunnel_closed(self)

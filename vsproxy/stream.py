@@ -104,6 +104,10 @@ class Downstream(Stream):
         """Send a response head; the side chooses the framing. `more`: another call follows at once."""
         raise NotImplementedError
 
+    def on_exchange_over(self, exchange: ExchangeEvents) -> None:
+        """The exchange has ended; its last bytes may still have to be sent."""
+        raise NotImplementedError
+
     def withdraw_head(self) -> bool:
         """Take back a head that waits for its body; False if it has gone out."""
         raise NotImplementedError

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-from vsproxy.wire import http1
+from vsproxy.wire import request
 
 VERSION = "0.1.0"
 
 
 def is_compiled() -> bool:
     """Whether the hot modules are the compiled ones."""
-    return str(http1.__file__).endswith((".so", ".pyd"))
+    return str(request.__file__).endswith((".so", ".pyd"))
 
 
 def version_line() -> str:

@@ -80,7 +80,7 @@ class Reporter:
                     claim = self._claim(server, sum([row[server.slot] for row in claims]))
                 if active != server.elsewhere or claim != server.claim:
                     pool.balancer.note_others(server, active, claim)
-            if pool.queue:
+            if pool.queue.size:
                 pool.wake()
 
     def first_claim(self, server: Server) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from vsproxy.errors import BadMessage
 from vsproxy.wire.body import BodyReader
-from vsproxy.wire.http1 import RequestParser, ResponseParser, request_body_mode, response_body_mode
 from vsproxy.wire.message import RequestHead, ResponseHead
+from vsproxy.wire.request import RequestParser, request_body_mode
+from vsproxy.wire.response import ResponseParser, response_body_mode
 
 MAX_HEAD, MAX_FIELDS, MAX_TARGET = 65536, 100, 16384
 
@@ -25,7 +26,7 @@ class Outcome:
 
 
 def attributes(head: RequestHead | ResponseHead) -> dict[str, object]:
-    return {name: getattr(head, name) for name in dir(head) if not name.startswith("_")}
+    return {name: getattr(head, name) for name in dir(head) if not name.startswith("_") and name != "clear"}
 
 
 def in_bytes(data: bytes) -> list[bytes]:

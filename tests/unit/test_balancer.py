@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.balancing import KEYS, balancer_of, make_servers, owners
-from vsproxy.upstream.balancer import Balancer, LeastConn, make_balancer
+from vsproxy.upstream.balancer import Balancer, make_balancer
 from vsproxy.upstream.interleave import interleave
+from vsproxy.upstream.least_conn import Bucket, LeastConn
 from vsproxy.upstream.server import Server
 
 POLICIES = [("round_robin", True), ("least_conn", True), ("random", True), ("hash", True), ("hash", False)]
@@ -243,14 +244,32 @@ def test_backups_stand_in_and_give_back(balance: str, consistent: bool) -> None:
 # least_conn
 
 
+def servers_in(bucket: Bucket) -> list[Server]:
+    """From the first to the last, and the same backwards."""
+    found = []
+    before, server = None, bucket.first
+    while server is not None:
+        assert server.before is before
+        assert server.bucket is bucket
+        found.append(server)
+        before, server = server, server.after
+    assert bucket.last is before
+    return found
+
+
 def assert_sound(group: LeastConn) -> None:
-    """Every member that is not full is in the one bucket of its score, and every bucket on the heap."""
-    placed = [server for bucket in group.buckets.values() for server in bucket]
+    """Every member that is not full is in the one bucket of its score, and every bucket in use on the heap."""
+    placed = [server for bucket in group.buckets.values() for server in servers_in(bucket)]
     assert sorted(map(id, placed)) == sorted(id(server) for server in group.members if not server.is_full())
     for score, bucket in group.buckets.items():
-        assert all(server.score == score == server.active / server.effective_weight for server in bucket)
-    assert sorted(group.scores) == sorted(group.buckets)
-    assert all(group.scores[(index - 1) // 2] <= score for index, score in enumerate(group.scores) if index)
+        assert bucket.score == score
+        assert all(score == server.active / server.effective_weight for server in servers_in(bucket))
+        assert bucket.place >= 0 or bucket.first is None
+        for hint in (bucket.above, bucket.below):
+            assert hint is None or group.buckets[hint.score] is hint
+    assert all(bucket.place == place for place, bucket in enumerate(group.heap))
+    scores = [bucket.score for bucket in group.heap]
+    assert all(scores[(index - 1) // 2] <= score for index, score in enumerate(scores) if index)
 
 
 @given(data=st.data(), weights=weights_of_a_pool, limit=st.sampled_from([0, 0, 3]))
@@ -286,7 +305,7 @@ def test_least_conn_does_not_grow_with_time() -> None:
             balancer.acquire(servers[1])
         for _ in range(depth):
             balancer.release(servers[1])
-    assert len(group.scores) <= 4 * len(servers) + 65
+    assert len(group.buckets) <= 4 * len(servers) + 65
     assert_sound(group)
 
 

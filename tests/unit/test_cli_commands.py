@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from vsproxy import cli
 from vsproxy.config.model import Config
 from vsproxy.version import VERSION, is_compiled
-from vsproxy.wire import http1
+from vsproxy.wire import request
 
 
 def test_version() -> None:
@@ -27,7 +27,7 @@ def test_version() -> None:
 
 
 def test_the_form_is_that_of_the_parser() -> None:
-    assert is_compiled() == (not http1.__file__.endswith(".py"))
+    assert is_compiled() == (not request.__file__.endswith(".py"))
 
 
 def test_the_version_is_that_of_the_package() -> None:

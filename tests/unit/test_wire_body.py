@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.wire import cut_at, in_bytes
 from vsproxy.errors import BadMessage
 from vsproxy.wire.body import MAX_TRAILERS, BodyReader
-from vsproxy.wire.http1 import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
+from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
 
 
 def unchunk(chunks: list[bytes]) -> tuple[bytes, bytes, bool, int] | int:

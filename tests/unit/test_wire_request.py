@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.wire import cut_at, in_bytes, read, refusal, request
 from vsproxy.errors import BadMessage
 from vsproxy.wire.fields import KNOWN_NAMES
-from vsproxy.wire.http1 import RequestParser
+from vsproxy.wire.request import RequestParser
 
 BROWSER = (
     b"GET /app/main.js?v=12&x=%20|{} HTTP/1.1\r\nHost: www.example.com:8080\r\nConnection: keep-alive\r\n"

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.wire import cut_at, in_bytes, read, refusal
-from vsproxy.wire.http1 import (
+from vsproxy.wire.message import (
     BODY_CHUNKED,
     BODY_LENGTH,
     BODY_NONE,
     BODY_UNTIL_CLOSE,
-    ResponseParser,
-    response_body_mode,
+    ResponseHead,
+    field_value,
+    make_response,
 )
-from vsproxy.wire.message import ResponseHead, field_value, make_response
+from vsproxy.wire.response import ResponseParser, response_body_mode
 
 
 def response(fields: bytes, line: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:

@@ -1,3 +1,4 @@
+from vsproxy.downstream.serving cimport ListenerSettings, Serving
 from vsproxy.exchange cimport Exchange
 from vsproxy.headers cimport Forwarding
 from vsproxy.stream cimport Downstream
@@ -22,12 +23,13 @@ cdef class ClientConnection(Downstream):
     cdef public bint reading_body
     cdef public bint reading_paused
     cdef public Py_ssize_t requests
-    cdef public object serving
-    cdef public object settings
+    cdef public Serving serving
+    cdef public ListenerSettings settings
     cdef public object stats
     cdef public bint stopped
     cdef public Sweep sweep
     cdef public object transport
+    cdef public object transport_write
     cdef public Py_ssize_t unsent
     cdef public int wait
     cdef public bint writing_paused

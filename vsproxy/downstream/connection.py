@@ -61,6 +61,7 @@ class ClientConnection(Downstream):
         "stopped",
         "sweep",
         "transport",
+        "transport_write",
         "unsent",
         "wait",
         "writing_paused",
@@ -73,6 +74,7 @@ class ClientConnection(Downstream):
         self.stats = stats
         self.sweep: Sweep = serving.sweep
         self.transport: asyncio.Transport | None = None
+        self.transport_write: Any = None
         self.forwarding: Forwarding | None = None
         self.exchange: Exchange | None = None
         self.requests = 0
@@ -107,6 +109,7 @@ class ClientConnection(Downstream):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """asyncio: a client has connected."""
         self.transport = transport
+        self.transport_write = transport.write
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         settings = self.settings
         peername = transport.get_extra_info("peername")
@@ -239,8 +242,15 @@ class ClientConnection(Downstream):
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is going down."""
-        if not self.stopped and not self.transport.is_closing():  # type: ignore[union-attr]
-            self.transport.write(data)  # type: ignore[union-attr]
+        if self.stopped:
+            return
+        try:
+            self.transport_write(data)
+        except RuntimeError:
+            # uvloop's word for a transport that broke, of which we shall hear in a moment. Asking it before each
+            # write would cost more than the try does.
+            if not self.transport.is_closing():  # type: ignore[union-attr]
+                raise
 
     # The end
 

@@ -13,12 +13,13 @@ from typing import Any
 from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
-from vsproxy.exchange import Exchange
+from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
+from vsproxy.stream import ExchangeEvents
 from vsproxy.timers import NEVER
 from vsproxy.wire.body import BodyReader
-from vsproxy.wire.http1 import RequestParser, request_body_mode
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
+from vsproxy.wire.request import RequestParser, request_body_mode
 
 _NEVER = NEVER
 _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER = IDLE, HEAD, BODY, RESPONSE, LINGER
@@ -27,6 +28,9 @@ _TUNNEL = TUNNEL
 #: After an early answer this much of a body is read and dropped to keep the connection.
 DRAIN_SIZE = 64 * 1024
 _DRAIN_SIZE = DRAIN_SIZE
+#: Up to this size a body is copied behind its head, to go out in one write.
+SMALL_BODY = 16 * 1024
+_SMALL_BODY = SMALL_BODY
 
 
 class DownstreamConnection(ClientConnection):
@@ -55,7 +59,7 @@ class DownstreamConnection(ClientConnection):
         self.discarding = False
         self.chunked = False
         self.framed = True
-        self.held = b""
+        self.held: ResponseHead | None = None
 
     # Protocol interface
 
@@ -188,9 +192,7 @@ class DownstreamConnection(ClientConnection):
         request_id = head.x_request_id
         if request_id is None or not self.forwarding.trusted:  # type: ignore[union-attr]
             request_id = serving.next_request_id()
-        exchange = Exchange(
-            self, head, route, self.forwarding, request_id, self.sweep, self.on_exchange_over  # type: ignore[arg-type]
-        )
+        exchange = new_exchange(self, head, route, self.forwarding, request_id, self.sweep)  # type: ignore[arg-type]
         self.exchange = exchange
         exchange.request_done = not self.reading_body
         if settings.redirect:
@@ -199,10 +201,6 @@ class DownstreamConnection(ClientConnection):
             exchange.reject("no_route")
         elif not self.reading_body:
             exchange.start()
-
-    def on_exchange_over(self, exchange: Exchange) -> None:
-        """The exchange has ended; its last bytes may still be written."""
-        self.serving.log(exchange, self.settings)
 
     # Downstream interface
 
@@ -219,11 +217,15 @@ class DownstreamConnection(ClientConnection):
             self.close_after = True
         if self.reading_body and not self.can_drain(request):
             self.close_after = True
-        lines = response_lines(head, self.chunked, not self.close_after, request.minor, self.settings.via)
         if more:
-            self.held = lines
+            self.held = head
         else:
-            self.write(lines)
+            self.write(self.head_lines(head, b""))
+
+    def head_lines(self, head: ResponseHead, body: bytes) -> bytes:
+        """A head as it goes to this client, and what goes out with it."""
+        minor = self.exchange.head.minor  # type: ignore[union-attr]
+        return response_lines(head, self.chunked, not self.close_after, minor, self.settings.via, body)
 
     def send_interim(self, head: ResponseHead) -> None:
         """Send a 1xx; a client of HTTP/1.0 does not know them."""
@@ -234,28 +236,28 @@ class DownstreamConnection(ClientConnection):
         """Send body bytes, as one chunk where the body is chunked."""
         held = self.held
         if self.chunked:
-            self.held = b""
-            self.write(b"%b%x\r\n%b\r\n" % (held, len(data), data))
-        elif held:
-            self.held = b""
-            # A small body goes out with its head; a large one is not worth the copy.
-            if len(data) < 16384:
-                self.write(held + data)
-            else:
-                self.write(held)
-                self.write(data)
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if held is None:
+            self.write(data)
+            return
+        self.held = None
+        # A small body goes out with its head; a large one is not worth the copy.
+        if len(data) < _SMALL_BODY:
+            self.write(self.head_lines(held, data))
         else:
+            self.write(self.head_lines(held, b""))
             self.write(data)
 
     def send_end(self, trailers: bytes) -> None:
         """The response is complete: on to the next request, or close."""
         held = self.held
-        self.held = b""
-        if self.chunked:
-            held += b"0\r\n" + trailers + b"\r\n"
-            self.chunked = False
-        if held:
-            self.write(held)
+        end = b"0\r\n" + trailers + b"\r\n" if self.chunked else b""
+        if held is not None:
+            self.held = None
+            end = self.head_lines(held, end)
+        self.chunked = False
+        if end:
+            self.write(end)
         self.exchange = None
         if self.close_after:
             self.linger()
@@ -277,10 +279,15 @@ class DownstreamConnection(ClientConnection):
         else:
             self.reset()
 
+    def on_exchange_over(self, exchange: ExchangeEvents) -> None:
+        """The exchange has ended; its last bytes may still have to be sent."""
+        if self.serving.access_log is not None:
+            self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
+
     def withdraw_head(self) -> bool:
         """Take back a head that is still held."""
-        held = len(self.held) > 0
-        self.held = b""
+        held = self.held is not None
+        self.held = None
         self.chunked = False
         return held
 
@@ -327,7 +334,7 @@ class DownstreamConnection(ClientConnection):
         self.serving.log_refusal(self.forwarding.peer, self.settings, status, reason)  # type: ignore[union-attr]
         body = reason.encode() + b"\n"
         head = make_response(status, b"Content-Type: text/plain; charset=utf-8\r\n", body)
-        self.write(response_lines(head, False, False, 1, self.settings.via) + body)
+        self.write(response_lines(head, False, False, 1, self.settings.via, body))
         self.linger()
 
     def can_drain(self, request: RequestHead) -> bool:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What all connections of one serving process share: routes, the sweep, the log, who is connected."""
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vsproxy.wire.message import field_value
 
 #: Names of dropped fields that are remembered, so that a client cannot fill the log.
 MAX_NAMES = 100
+_HEX = [b"%02x" % number for number in range(256)]
 
 logger = logging.getLogger("vsproxy.downstream")
 
@@ -85,6 +87,7 @@ class Serving:
         "access_log",
         "connections",
         "draining",
+        "request_block",
         "request_count",
         "request_prefix",
         "router",
@@ -104,14 +107,18 @@ class Serving:
         #: Set while no client is connected.
         self.vacant = asyncio.Event()
         self.vacant.set()
-        self.request_prefix = secrets.token_hex(8)
+        self.request_prefix = secrets.token_hex(8).encode() + b"-"
+        self.request_block = b""
         self.request_count = 0
         self.underscores_seen: set[bytes] = set()
 
     def next_request_id(self) -> bytes:
         """An id that no other request has, in this process or another."""
+        low = self.request_count & 255
+        if low == 0:
+            self.request_block = self.request_prefix + b"%06x" % (self.request_count >> 8)
         self.request_count += 1
-        return b"%s-%08x" % (self.request_prefix.encode(), self.request_count)
+        return self.request_block + _HEX[low]
 
     def connected(self, connection: Client) -> None:
         """A client has come."""
@@ -152,12 +159,12 @@ class Serving:
         if self.access_log is None:
             return
         head = exchange.head
-        timings = exchange.timings
-        began = timings.began
+        now = time.monotonic()
+        began = exchange.began
         server = exchange.last_server
         self.access_log.log(
             AccessRecord(
-                time=timings.wall,
+                time=time.time() - (now - began),
                 client=exchange.forwarding.client(head),
                 listener=settings.address,
                 method=head.method,
@@ -167,10 +174,10 @@ class Serving:
                 status=exchange.status,
                 bytes_in=exchange.bytes_in,
                 bytes_out=exchange.bytes_out,
-                queue=timings.assigned - began if timings.assigned else -1.0,
-                connect=timings.connected if timings.connected else -1.0,
-                first_byte=timings.first_byte - began if timings.first_byte else -1.0,
-                total=time.monotonic() - began,
+                queue=exchange.assigned - began if exchange.assigned else -1.0,
+                connect=exchange.connected if exchange.connected else -1.0,
+                first_byte=exchange.first_byte - began if exchange.first_byte else -1.0,
+                total=now - began,
                 pool=exchange.pool.name if exchange.pool is not None else "",
                 server=server.name if server is not None else "",
                 tries=exchange.tries,

@@ -1,52 +1,14 @@
 import cython
 
+from vsproxy.upstream.group cimport Group, Rotation
 from vsproxy.upstream.server cimport Server
 
-cdef Py_ssize_t _WALK, _TIE_WALK
-
-
-cdef class Group:
-    cdef public list members
-    cdef public object open
-
-    @cython.locals(server=Server)
-    cpdef rebuild(self, list servers)
-    cpdef bint holds(self, Server server)
-    cpdef Server choose(self, object key, list tried)
-    cpdef update(self, Server server)
-    @cython.locals(server=Server)
-    cpdef Server next_open(self, list tried)
-
-
-cdef class Rotation(Group):
-    cdef public Py_ssize_t cursor
-    cdef public list order
-
-    @cython.locals(server=Server, old=list, start=double)
-    cpdef rebuild(self, list servers)
-    @cython.locals(server=Server)
-    cpdef Server step(self)
+cdef Py_ssize_t _WALK, _DRAWS
 
 
 cdef class RoundRobin(Rotation):
     @cython.locals(server=Server)
     cpdef Server choose(self, object key, list tried)
-
-
-cdef class LeastConn(Rotation):
-    cdef public dict buckets
-    cdef public list scores
-
-    @cython.locals(server=Server)
-    cpdef rebuild(self, list servers)
-    @cython.locals(server=Server, found=Server)
-    cpdef Server choose(self, object key, list tried)
-    @cython.locals(server=Server, lowest=double)
-    cpdef Server least(self)
-    cpdef update(self, Server server)
-    cpdef withdraw(self, Server server)
-    cpdef place(self, Server server)
-    cpdef sweep(self)
 
 
 cdef class RandomOfTwo(Rotation):

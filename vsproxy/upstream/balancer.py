@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections import OrderedDict
 from hashlib import blake2b
-from heapq import heapify, heappop, heappush
 
-from vsproxy.upstream.interleave import interleave
+from vsproxy.upstream.group import Group, Rotation
+from vsproxy.upstream.least_conn import LeastConn
 from vsproxy.upstream.ring import SLOT_BITS, SLOT_MASK, ring_points
 from vsproxy.upstream.server import Server
 
@@ -22,10 +21,9 @@ from vsproxy.upstream.server import Server
 # when most servers are full.
 WALK = 16
 _WALK = WALK
-# least_conn looks this far along the order for a server that ties for the lowest score. It covers every
-# pool of usual size; beyond it the one that has waited longest at that score is next.
-TIE_WALK = 8
-_TIE_WALK = TIE_WALK
+# Draws for a server that can take an exchange, before any that can is taken.
+DRAWS = 8
+_DRAWS = DRAWS
 
 RING_POINTS, RING_POINTS_PER_SERVER = 8192, 128
 # Spreads keys that are not hashes, such as small numbers, over 64 bits.
@@ -36,81 +34,6 @@ _MASK_64 = 0xFFFFFFFFFFFFFFFF
 def hash_key(data: bytes) -> int:
     """64 bits that depend on `data` alone: the same in every process and after every restart."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
-
-
-class Group:
-    """The primaries or the backups of a pool. `members` are all, `open` those that are not full."""
-
-    __slots__ = ("members", "open")
-
-    def __init__(self) -> None:
-        self.members: list[Server] = []
-        self.open: OrderedDict[Server, None] = OrderedDict()
-
-    def rebuild(self, servers: list[Server]) -> None:
-        """Replace the members by `servers`, whose positions are free."""
-        self.members = servers
-        self.open = OrderedDict()
-        for index, server in enumerate(servers):
-            server.position = index
-            if not server.is_full():
-                self.open[server] = None
-
-    def holds(self, server: Server) -> bool:
-        """Whether `server` is a member now: exchanges release servers that have left since."""
-        return 0 <= server.position < len(self.members) and self.members[server.position] is server
-
-    def choose(self, key: int, tried: list[Server] | None) -> Server | None:
-        """The member that takes the next exchange: not full, not in `tried`; None if there is none."""
-        raise NotImplementedError
-
-    def update(self, server: Server) -> None:
-        """A member's `active` has changed."""
-        if server.max_connections > 0:
-            if server.is_full():
-                self.open.pop(server, None)
-            else:
-                self.open[server] = None
-
-    def next_open(self, tried: list[Server] | None) -> Server | None:
-        """Any open member that is not in `tried`, in turn."""
-        for server in self.open:
-            if tried is None or server not in tried:
-                self.open.move_to_end(server)
-                return server
-        return None
-
-
-class Rotation(Group):
-    """A group with an order of turns, in which each member stands as often as its weight says."""
-
-    __slots__ = ("cursor", "order")
-
-    def __init__(self) -> None:
-        Group.__init__(self)
-        self.order: list[Server] = []
-        self.cursor = 0
-
-    def rebuild(self, servers: list[Server]) -> None:
-        """Replace the members; whoever was next stays next, so that changes favour nobody."""
-        old = self.order[self.cursor :] + self.order[: self.cursor]
-        start = self.cursor / len(self.order) if self.order else 0.0
-        Group.rebuild(self, servers)
-        self.order = [servers[index] for index in interleave([s.effective_weight for s in servers])]
-        self.cursor = int(start * len(self.order))
-        for server in old:
-            if self.holds(server):
-                while self.order[self.cursor] is not server:
-                    self.cursor = (self.cursor + 1) % len(self.order)
-                break
-
-    def step(self) -> Server:
-        """The member whose turn it is; the turn passes on."""
-        server = self.order[self.cursor]
-        self.cursor += 1
-        if self.cursor == len(self.order):
-            self.cursor = 0
-        return server
 
 
 class RoundRobin(Rotation):
@@ -127,91 +50,6 @@ class RoundRobin(Rotation):
             if not server.is_full() and (tried is None or server not in tried):
                 return server
         return self.next_open(tried)
-
-
-class LeastConn(Rotation):
-    """The member with the fewest active exchanges per weight; of equals, the next in turn.
-
-    `server.score` is its load and names the bucket that it is in, -1 for none (full).
-    `scores` is a heap of the buckets' names; a bucket may be empty until it comes to the top.
-    """
-
-    __slots__ = ("buckets", "scores")
-
-    def __init__(self) -> None:
-        Rotation.__init__(self)
-        self.buckets: dict[float, OrderedDict[Server, None]] = {}
-        self.scores: list[float] = []
-
-    def rebuild(self, servers: list[Server]) -> None:
-        """Replace the members, each placed by what it has in progress now."""
-        Rotation.rebuild(self, servers)
-        self.buckets = {}
-        self.scores = []
-        for server in servers:
-            server.score = -1.0
-            self.place(server)
-
-    def choose(self, key: int, tried: list[Server] | None) -> Server | None:
-        """The least loaded; those in `tried` stand aside for the length of the call."""
-        if not tried:
-            return self.least()
-        for server in tried:
-            if self.holds(server):
-                self.withdraw(server)
-        found = self.least()
-        for server in tried:
-            if self.holds(server):
-                self.place(server)
-        return found
-
-    def least(self) -> Server | None:
-        """The next in turn among those with the lowest score."""
-        while self.scores and not self.buckets[self.scores[0]]:
-            del self.buckets[heappop(self.scores)]
-        if not self.scores:
-            return None
-        lowest = self.scores[0]
-        for _ in range(_TIE_WALK):
-            server = self.step()
-            if server.score == lowest:
-                return server
-        bucket = self.buckets[lowest]
-        for server in bucket:
-            bucket.move_to_end(server)
-            return server
-        return None
-
-    def update(self, server: Server) -> None:
-        """Move a member whose `active` has changed to the bucket it belongs to."""
-        self.withdraw(server)
-        self.place(server)
-
-    def withdraw(self, server: Server) -> None:
-        """Take a member out of its bucket; one that is in none stays so."""
-        if server.score >= 0.0:
-            del self.buckets[server.score][server]
-            server.score = -1.0
-
-    def place(self, server: Server) -> None:
-        """Put a member that is in no bucket into the one of its score, unless it is full."""
-        if server.score >= 0.0 or server.is_full():
-            return
-        score: float = server.load()
-        server.score = score
-        bucket = self.buckets.get(score)
-        if bucket is None:
-            if len(self.scores) > 4 * len(self.members) + 64:
-                self.sweep()
-            bucket = self.buckets[score] = OrderedDict()
-            heappush(self.scores, score)
-        bucket[server] = None
-
-    def sweep(self) -> None:
-        """Forget the empty buckets. Scores above the lowest never come to the top to be dropped there."""
-        self.buckets = {score: bucket for score, bucket in self.buckets.items() if bucket}
-        self.scores = list(self.buckets)
-        heapify(self.scores)
 
 
 class RandomOfTwo(Rotation):
@@ -235,7 +73,7 @@ class RandomOfTwo(Rotation):
 
     def draw(self, other: Server | None, tried: list[Server] | None) -> Server | None:
         """An open member that is neither `other` nor in `tried`."""
-        for _ in range(_TIE_WALK):
+        for _ in range(_DRAWS):
             server = self.order[int(self.random.random() * len(self.order))]
             if server is not other and not server.is_full() and (tried is None or server not in tried):
                 return server

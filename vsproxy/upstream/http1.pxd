@@ -2,8 +2,8 @@ from vsproxy.stream cimport ExchangeEvents, Upstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.server cimport Server
 from vsproxy.wire.body cimport BodyReader
-from vsproxy.wire.http1 cimport ResponseParser
 from vsproxy.wire.message cimport RequestHead, ResponseHead
+from vsproxy.wire.response cimport ResponseParser, response_body_mode
 import cython
 
 cdef int _BODY_UNTIL_CLOSE
@@ -37,6 +37,7 @@ cdef class UpstreamConnection(Upstream):
     cdef public Server server
     cdef public Sweep sweep
     cdef public object transport
+    cdef public object transport_write
     cdef public Py_ssize_t unsent
     cdef public bint writing_paused
 

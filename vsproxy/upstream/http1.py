@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
@@ -17,8 +18,8 @@ from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.server import Server
 from vsproxy.wire.body import BodyReader
-from vsproxy.wire.http1 import ResponseParser, response_body_mode
 from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
+from vsproxy.wire.response import ResponseParser, response_body_mode
 
 _BODY_UNTIL_CLOSE = BODY_UNTIL_CLOSE
 _NEVER = NEVER
@@ -67,6 +68,7 @@ class UpstreamConnection(Upstream):
         "server",
         "sweep",
         "transport",
+        "transport_write",
         "unsent",
         "writing_paused",
     )
@@ -77,6 +79,7 @@ class UpstreamConnection(Upstream):
         self.server = server
         self.sweep = sweep
         self.transport: asyncio.Transport | None = None
+        self.transport_write: Any = None
         self.parser = ResponseParser()
         self.body = BodyReader(502)
         self.created = sweep.now
@@ -108,6 +111,7 @@ class UpstreamConnection(Upstream):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """asyncio: the connection stands."""
         self.transport = transport
+        self.transport_write = transport.write
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         self.sweep.add(self)
 
@@ -337,8 +341,14 @@ class UpstreamConnection(Upstream):
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is already going down: `connection_lost` will tell the exchange."""
-        if not self.lost and not self.transport.is_closing():  # type: ignore[union-attr]
-            self.transport.write(data)  # type: ignore[union-attr]
+        if self.lost:
+            return
+        try:
+            self.transport_write(data)
+        except RuntimeError:
+            # As in the client's connection.
+            if not self.transport.is_closing():  # type: ignore[union-attr]
+                raise
 
     def leave_idle(self) -> bool:
         """Leave the keepalive list; whether it was in it."""

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from vsproxy.config.model import Bind, PoolConfig, ServerConfig
-from vsproxy.histogram import Histogram
-from vsproxy.timers import Sweep, Timed
+from vsproxy.timers import Sweep
 from vsproxy.upstream.balancer import make_balancer
 from vsproxy.upstream.endpoint import Endpoint
 from vsproxy.upstream.hash_key import key_of
 from vsproxy.upstream.keepalive import Keepalive
+from vsproxy.upstream.pool_traffic import PoolTraffic
 from vsproxy.upstream.resolve import is_name
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, STATE_NAMES, UP, Server
 from vsproxy.upstream.slow_start import SlowStart
-from vsproxy.upstream.waiting import Waiting, WaitingLine
+from vsproxy.upstream.waiting import Waiting
 from vsproxy.wire.message import RequestHead
 
 #: How long (s) an address that has vanished may stand in for those that came in its place.
@@ -30,7 +30,7 @@ LEAVING_TIME = 30.0
 logger = logging.getLogger("vsproxy.pool")
 
 
-class Pool(Timed):
+class Pool(PoolTraffic):
     """The live side of a `PoolConfig`; lives on over a reload.
 
     Hooks, each None or called from the loop: `judge(server, kind)` for every failure that traffic met,
@@ -39,18 +39,11 @@ class Pool(Timed):
     """
 
     def __init__(self, name: str, config: PoolConfig, sweep: Sweep) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         self.sweep = sweep
         self.slot = -1
         self.serial = 0
         self.servers: list[Server] = []
-        self.queue = WaitingLine()
-        self.queue_timeouts = 0
-        self.no_server = 0
-        self.statuses = [0, 0, 0, 0, 0, 0]
-        self.duration = Histogram()
-        self.up_count = 0
         self.retired = False
         self.judge: Callable[[Server, str], None] | None = None
         self.on_down: Callable[[Server], None] | None = None
@@ -103,7 +96,8 @@ class Pool(Timed):
         self.tries = config.retry.tries
         self.retry_timeout = config.retry.timeout
         self.retry_causes = frozenset(config.retry.on)
-        self.retry_statuses = frozenset(int(cause) for cause in config.retry.on if cause.isdecimal())
+        statuses = {int(cause) for cause in config.retry.on if cause.isdecimal()}
+        self.retry_statuses = bytes([status in statuses for status in range(600)])
 
     def update(self, config: PoolConfig) -> None:
         """Reload: servers that stay keep their state, counters and connections."""
@@ -143,7 +137,7 @@ class Pool(Timed):
         for server in self.servers:
             server.removed = True
             self.keepalive.drop_all(server)
-        if not self.queue:
+        if self.queue.size == 0:
             self.sweep.remove(self)
 
     def _add(self, config: ServerConfig) -> None:
@@ -330,15 +324,9 @@ class Pool(Timed):
         """What `balance = "hash"` hashes of a request."""
         return key_of(self.config.hash_key or "client", head, client)
 
-    def release(self, server: Server) -> None:
-        """An exchange has left `server`."""
-        self.balancer.release(server)
-        if self.queue:
-            self.wake()
-
     def enqueue(self, exchange: Waiting) -> bool:
         """Let `exchange` wait for a server; False if nothing can come of it."""
-        if self.up_count == 0 or len(self.queue) >= self.config.queue_size or self.config.queue_timeout <= 0:
+        if self.up_count == 0 or self.queue.size >= self.config.queue_size or self.config.queue_timeout <= 0:
             return False
         self.queue.join(exchange, time.monotonic() + self.config.queue_timeout)
         # A retired pool has left the sweep, if nobody waited.
@@ -348,7 +336,7 @@ class Pool(Timed):
 
     def wake(self) -> None:
         """Hand free servers to those who wait, in order."""
-        while self.queue and not self._held:
+        while self.queue.size and not self._held:
             if self.up_count == 0:
                 self.queue.next().on_no_server("no_server")
                 continue
@@ -361,7 +349,7 @@ class Pool(Timed):
     @property
     def queued(self) -> int:
         """Exchanges that wait for a server."""
-        return len(self.queue)
+        return self.queue.size
 
     # Timed interface
 
@@ -372,10 +360,10 @@ class Pool(Timed):
         """Time for those who waited too long, and for the next step of a slow start."""
         if self.slow_start.step(now, self.config.slow_start):
             self._rebuild()
-        for exchange in self.queue.overdue(now):
+        while (exchange := self.queue.take_overdue(now)) is not None:
             self.queue_timeouts += 1
             exchange.on_no_server("queue_timeout")
         self._see_off([server for server, until in self._leaving.items() if until <= now])
         self._set_deadline()
-        if self.retired and not self.queue:
+        if self.retired and self.queue.size == 0:
             self.sweep.remove(self)

@@ -26,8 +26,10 @@ cdef class Server:
     cdef public Histogram check_time
     cdef public list changes
 
-    cdef public double score
+    cdef public object bucket
     cdef public Py_ssize_t position
+    cdef public Server before
+    cdef public Server after
 
     cdef public list idle
     cdef public double reuse_bound

@@ -32,7 +32,10 @@ class Server:
 
     __slots__ = (
         "active",
+        "after",
         "backup",
+        "before",
+        "bucket",
         "bytes_received",
         "bytes_sent",
         "changes",
@@ -59,7 +62,6 @@ class Server:
         "reuse_bound",
         "reuse_streak",
         "reuse_until",
-        "score",
         "serial",
         "slot",
         "state",
@@ -108,8 +110,10 @@ class Server:
         self.changes = [0, 0, 0, 0, 0]
 
         # What the balancer keeps with it
-        self.score = 0.0
+        self.bucket: object = None
         self.position = -1
+        self.before: Server | None = None
+        self.after: Server | None = None
 
         # What keepalive keeps with it
         self.idle: list[object] = []

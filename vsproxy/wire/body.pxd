@@ -1,6 +1,6 @@
 cimport cython
 
-from vsproxy.wire.syntax cimport field_name_end, hex_digit, is_chunk_extension
+from vsproxy.wire.syntax cimport field_name_end, hex_digit, is_chunk_extension, part
 
 cdef int _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE
 cdef Py_ssize_t _MAX_CHUNK, _MAX_DIGITS, _MAX_LINE, _MAX_EXTENSIONS, _MAX_TRAILERS, _MAX_TRAILER_FIELDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from vsproxy.errors import BadMessage
 from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
-from vsproxy.wire.syntax import LOWER, field_name_end, hex_digit, is_chunk_extension
+from vsproxy.wire.syntax import LOWER, field_name_end, hex_digit, is_chunk_extension, part
 
 MAX_CHUNK_SIZE = 2**60
 MAX_SIZE_DIGITS = 16
@@ -83,7 +83,8 @@ class BodyReader:
         self._extensions = 0
         self._trailer_size = 0
         self._trailer_count = 0
-        self._line.clear()
+        if self._line:
+            self._line.clear()
 
     def feed(self, data: bytes, pos: int) -> bytes:
         """The payload in data[pos:], and no byte beyond the body; `data` itself if it is all payload.
@@ -102,7 +103,7 @@ class BodyReader:
             self.remaining -= count
             self.done = self.remaining == 0
         self.pos = pos + count
-        return data if count == size else data[pos : pos + count]
+        return data if count == size else part(data, pos, pos + count)
 
     def eof(self) -> bool:
         """The stream has ended: whether the body is complete by that."""
@@ -118,7 +119,7 @@ class BodyReader:
             state = self._state
             if state == _DATA:
                 count = min(size - pos, self.remaining)
-                piece = data if count == size else data[pos : pos + count]
+                piece = data if count == size else part(data, pos, pos + count)
                 if pieces is not None:
                     pieces.append(piece)
                 elif first:

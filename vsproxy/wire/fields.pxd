@@ -1,6 +1,6 @@
 cimport cython
 
-from vsproxy.wire.syntax cimport all_of, decimal, element_end, same_name, skip_blanks, trim_blanks
+from vsproxy.wire.syntax cimport all_of, decimal, element_end, part, same_name, skip_blanks, trim_blanks
 
 cdef bytes _GUESSES, _CLASSES
 cdef tuple _KNOWN_NAMES
@@ -27,8 +27,10 @@ cdef class HeadParser:
     cdef public Py_ssize_t _size
     cdef public Py_ssize_t _origin
     cdef public Py_ssize_t _count
+    cdef public bytes _lines
     cdef public list _pieces
     cdef public Py_ssize_t _length
+    cdef public bytes _length_text
     cdef public bint _chunked
     cdef public bint _close
     cdef public bint _keep_alive
@@ -54,6 +56,7 @@ cdef class HeadParser:
         kind=int,
     )
     cpdef Py_ssize_t scan_fields(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cpdef keep(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(cut=Py_ssize_t)
     cpdef Py_ssize_t end_of_fields(self, bytes data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t size) except -1
     cpdef int too_large(self) except -1
@@ -62,7 +65,7 @@ cdef class HeadParser:
     @cython.locals(comma=Py_ssize_t, stop=Py_ssize_t)
     cpdef take_connection(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     cpdef bint persists(self, int minor) except -1
-    @cython.locals(pieces=list, fields=bytes)
+    @cython.locals(fields=bytes)
     cpdef bytes end_to_end(self)
     cpdef check_framing(self, int minor)
 

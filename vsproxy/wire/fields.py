@@ -17,6 +17,7 @@ from vsproxy.wire.syntax import (
     all_of,
     decimal,
     element_end,
+    part,
     same_name,
     skip_blanks,
     trim_blanks,
@@ -112,9 +113,11 @@ class HeadParser:
         "_in_fields",
         "_keep_alive",
         "_length",
+        "_length_text",
         "_line",
         "_line_limit",
         "_line_status",
+        "_lines",
         "_max_fields",
         "_max_head",
         "_nominated",
@@ -142,9 +145,11 @@ class HeadParser:
     _size: int  # bytes of this head that are in no current buffer any more
     _origin: int  # where this head begins or goes on in the current buffer
     _count: int
-    _pieces: list[bytes]  # runs of end-to-end lines
+    _lines: bytes  # the first run of end-to-end lines
+    _pieces: list[bytes] | None  # all runs, if there are more
     # What the fields of the connection said
     _length: int
+    _length_text: bytes
     _chunked: bool
     _close: bool
     _keep_alive: bool
@@ -170,8 +175,10 @@ class HeadParser:
         self._size = 0
         self._origin = 0
         self._count = 0
-        self._pieces = []
+        self._lines = b""
+        self._pieces = None
         self._length = -1
+        self._length_text = b""
         self._chunked = False
         self._close = False
         self._keep_alive = False
@@ -266,6 +273,9 @@ class HeadParser:
                 break
             name_end = i
             i += 1
+            # Four at a time: values are most of a head.
+            while i + 4 <= size and table[buf[i]] & table[buf[i + 1]] & table[buf[i + 2]] & table[buf[i + 3]] & _VALUE:
+                i += 4
             while i < size and table[buf[i]] & _VALUE:
                 i += 1
             if i + 1 >= size or buf[i] != 13 or buf[i + 1] != 10:
@@ -277,12 +287,21 @@ class HeadParser:
                 kind = guesses[32 * (name_end - start) + (buf[start] & 31)]
             if kind != 0 and self.take(kind, data, start, name_end, i):
                 if start > run:
-                    self._pieces.append(buf[run:start])
+                    self.keep(data, run, start)
                 run = i + 2
             start = i + 2
         if start > run:
-            self._pieces.append(buf[run:start])
+            self.keep(data, run, start)
         return self.end_of_fields(data, start, i, size)
+
+    def keep(self, data: bytes, start: int, end: int) -> None:
+        """data[start:end] are lines that go on."""
+        if self._lines:
+            if self._pieces is None:
+                self._pieces = [self._lines]
+            self._pieces.append(part(data, start, end))
+        else:
+            self._lines = part(data, start, end)
 
     def end_of_fields(self, data: bytes, start: int, stop: int, size: int) -> int:
         """The empty line, a line that is cut off, or a bad one, which failed at `stop`."""
@@ -314,6 +333,8 @@ class HeadParser:
             if self._length >= 0 and (self._error_status == 400 or self._length != length):
                 raise BadMessage(self._error_status, "repeated content-length")
             self._length = length
+            # Passed on as it came, unless with leading zeros.
+            self._length_text = part(data, start, end) if data[start] != 48 else b"%d" % length
         elif kind == _TRANSFER_ENCODING:
             if self._chunked or not same_name(data, start, end, b"chunked", 7):
                 raise BadMessage(self._error_status, "bad transfer-encoding")
@@ -350,8 +371,7 @@ class HeadParser:
 
     def end_to_end(self) -> bytes:
         """The lines of this head that go on to the other side."""
-        pieces = self._pieces
-        fields = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        fields = self._lines if self._pieces is None else b"".join(self._pieces)
         if self._nominated is not None:
             fields = without_nominated(fields, self._nominated)
         return fields

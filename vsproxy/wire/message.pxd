@@ -4,6 +4,7 @@ from vsproxy.wire.syntax cimport same_name, skip_blanks, trim_blanks
 
 
 cdef class RequestHead:
+    cdef public bytes line
     cdef public bytes method
     cdef public bytes target
     cdef public bytes path
@@ -11,6 +12,7 @@ cdef class RequestHead:
     cdef public int minor
     cdef public bytes fields
     cdef public Py_ssize_t content_length
+    cdef public bytes length
     cdef public bint chunked
     cdef public bint keep_alive
     cdef public bint expect_continue
@@ -25,18 +27,24 @@ cdef class RequestHead:
     cdef public bytes forwarded
     cdef public list dropped_underscores
 
+    cpdef clear(self)
+
 
 cdef class ResponseHead:
+    cdef public bytes line
     cdef public int status
     cdef public bytes reason
     cdef public int minor
     cdef public bytes fields
     cdef public Py_ssize_t content_length
+    cdef public bytes length
     cdef public bint chunked
     cdef public bint keep_alive
     cdef public bytes upgrade
     cdef public double keepalive_timeout
     cdef public int body_mode
+
+    cpdef clear(self)
 
 
 cpdef ResponseHead make_response(int status, bytes fields, bytes body)

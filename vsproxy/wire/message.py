@@ -23,7 +23,8 @@ class RequestHead:
     forwarding fields, which have attributes of their own (None: absent; X-Forwarded-For and Forwarded join
     their lines with ", ", of the others the last counts).
     `target` is byte for byte what was received; of an absolute-form target what follows the authority,
-    which became `host`. `content_length` -1: absent. `upgrade` is empty unless Connection lists it too.
+    which became `host`. `line` is the request line as it goes on, with its CRLF. `content_length` -1: absent;
+    `length` is the same in decimal digits. `upgrade` is empty unless Connection lists it too.
     `dropped_underscores` are the names of fields that were left out because they contain "_".
     """
 
@@ -36,6 +37,8 @@ class RequestHead:
         "forwarded",
         "host",
         "keep_alive",
+        "length",
+        "line",
         "method",
         "minor",
         "path",
@@ -50,6 +53,7 @@ class RequestHead:
         "x_request_id",
     )
 
+    line: bytes
     method: bytes
     target: bytes
     path: bytes
@@ -57,6 +61,7 @@ class RequestHead:
     minor: int
     fields: bytes
     content_length: int
+    length: bytes
     chunked: bool
     keep_alive: bool
     expect_continue: bool
@@ -72,6 +77,11 @@ class RequestHead:
     dropped_underscores: list[bytes] | None
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Set everything to what it is in a head that says nothing."""
+        self.line = b""
         self.method = b""
         self.target = b""
         self.path = b""
@@ -79,6 +89,7 @@ class RequestHead:
         self.minor = 1
         self.fields = b""
         self.content_length = -1
+        self.length = b""
         self.chunked = False
         self.keep_alive = True
         self.expect_continue = False
@@ -97,8 +108,9 @@ class RequestHead:
 class ResponseHead:
     """The head of a response; `fields` are end-to-end field lines as received, each with its CRLF.
 
-    Not in `fields`: Content-Length and the fields of the connection (RFC 9110 7.6.1). `content_length` -1:
-    absent or without meaning (1xx, 204). `keepalive_timeout`: seconds, -1.0 if the server named none.
+    Not in `fields`: Content-Length and the fields of the connection (RFC 9110 7.6.1). `line` is the status line
+    as it goes on, with its CRLF. `content_length` -1: absent or without meaning (1xx, 204); `length` is the same
+    in decimal digits. `keepalive_timeout`: seconds, -1.0 if the server named none.
     `body_mode` is one of BODY_*, set by `response_body_mode`.
     """
 
@@ -109,17 +121,21 @@ class ResponseHead:
         "fields",
         "keep_alive",
         "keepalive_timeout",
+        "length",
+        "line",
         "minor",
         "reason",
         "status",
         "upgrade",
     )
 
+    line: bytes
     status: int
     reason: bytes
     minor: int
     fields: bytes
     content_length: int
+    length: bytes
     chunked: bool
     keep_alive: bool
     upgrade: bytes
@@ -127,11 +143,17 @@ class ResponseHead:
     body_mode: int
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Set everything to what it is in a head that says nothing."""
+        self.line = b""
         self.status = 0
         self.reason = b""
         self.minor = 1
         self.fields = b""
         self.content_length = -1
+        self.length = b""
         self.chunked = False
         self.keep_alive = True
         self.upgrade = b""
@@ -144,8 +166,10 @@ def make_response(status: int, fields: bytes, body: bytes) -> ResponseHead:
     head = ResponseHead()
     head.status = status
     head.reason = REASONS.get(status, b"")
+    head.line = b"HTTP/1.1 %d %b\r\n" % (status, head.reason)
     head.fields = fields
     head.content_length = len(body)
+    head.length = b"%d" % len(body)
     head.body_mode = BODY_LENGTH
     return head
 

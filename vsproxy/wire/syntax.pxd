@@ -10,6 +10,7 @@ cpdef bint all_of(const unsigned char *data, Py_ssize_t start, Py_ssize_t end, i
 cpdef bint same_name(
     const unsigned char *data, Py_ssize_t start, Py_ssize_t end, const unsigned char *name, Py_ssize_t length
 ) except -1
+cpdef bytes part(const unsigned char *data, Py_ssize_t start, Py_ssize_t end)
 cpdef Py_ssize_t skip_blanks(const unsigned char *data, Py_ssize_t start, Py_ssize_t end) except -1
 cpdef Py_ssize_t trim_blanks(const unsigned char *data, Py_ssize_t start, Py_ssize_t end) except -1
 cpdef Py_ssize_t element_end(const unsigned char *data, Py_ssize_t start, Py_ssize_t end) except -1

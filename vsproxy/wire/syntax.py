@@ -70,6 +70,11 @@ def same_name(data: bytes, start: int, end: int, name: bytes, length: int) -> bo
     return True
 
 
+def part(data: bytes, start: int, end: int) -> bytes:
+    """data[start:end], where 0 <= start <= end <= len(data)."""
+    return data[start:end]
+
+
 def skip_blanks(data: bytes, start: int, end: int) -> int:
     """The offset of the first byte in data[start:end] that is neither SP nor HTAB, or `end`."""
     while start < end and (data[start] == 32 or data[start] == 9):

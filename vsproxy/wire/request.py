@@ -1,16 +1,13 @@
 # cython: annotation_typing=False
-"""HTTP/1.1 messages from bytes (RFC 9112): request heads, response heads, bodies. No I/O."""
+"""Heads of HTTP/1.1 requests from bytes (RFC 9112). No I/O."""
 
 from __future__ import annotations
 
 from vsproxy.errors import BadMessage
-from vsproxy.wire.body import BodyReader
 from vsproxy.wire.fields import (
-    CONTENT_LENGTH,
     EXPECT,
     FORWARDED,
     HOST,
-    KEEP_ALIVE,
     TE,
     UNDERSCORED,
     UPGRADE,
@@ -21,55 +18,34 @@ from vsproxy.wire.fields import (
     HeadParser,
     known_field,
 )
-from vsproxy.wire.message import (
-    BODY_CHUNKED,
-    BODY_LENGTH,
-    BODY_NONE,
-    BODY_UNTIL_CLOSE,
-    RequestHead,
-    ResponseHead,
-)
+from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, RequestHead
 from vsproxy.wire.syntax import (
     CLASSES,
     PATH,
     TARGET,
     TOKEN,
-    VALUE,
-    decimal,
-    element_end,
     http_minor,
     is_host,
     is_version,
     lists_trailers,
+    part,
     same_name,
     skip_blanks,
     trim_blanks,
 )
 
-__all__ = [
-    "BODY_CHUNKED",
-    "BODY_LENGTH",
-    "BODY_NONE",
-    "BODY_UNTIL_CLOSE",
-    "BodyReader",
-    "RequestParser",
-    "ResponseParser",
-    "request_body_mode",
-    "response_body_mode",
-]
-
 _CLASSES = CLASSES
-_TOKEN, _VALUE, _TARGET, _PATH = TOKEN, VALUE, TARGET, PATH
-_HOST, _CONTENT_LENGTH, _KEEP_ALIVE, _UPGRADE, _TE = HOST, CONTENT_LENGTH, KEEP_ALIVE, UPGRADE, TE
-_EXPECT, _UNDERSCORED, _X_REAL_IP, _FORWARDED = EXPECT, UNDERSCORED, X_REAL_IP, FORWARDED
+_TOKEN, _TARGET, _PATH = TOKEN, TARGET, PATH
+_HOST, _UPGRADE, _TE, _EXPECT, _UNDERSCORED = HOST, UPGRADE, TE, EXPECT, UNDERSCORED
 _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST = X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST
+_X_REAL_IP, _FORWARDED = X_REAL_IP, FORWARDED
 
 LONGEST_METHOD = 32
 _LONGEST_METHOD = LONGEST_METHOD
 # Room in the request line for what is not the target: method, two spaces, version, CR.
 _LINE_ROOM = LONGEST_METHOD + 32
 # What a parser between two heads holds, so that an idle connection keeps none alive.
-_NO_REQUEST, _NO_RESPONSE = RequestHead(), ResponseHead()
+_NO_REQUEST = RequestHead()
 
 
 class RequestParser(HeadParser):
@@ -113,6 +89,7 @@ class RequestParser(HeadParser):
             head.host = self._authority
         head.fields = self.end_to_end()
         head.content_length = self._length
+        head.length = self._length_text
         head.chunked = self._chunked
         head.keep_alive = self.persists(head.minor)
         if head.minor == 0:
@@ -166,19 +143,25 @@ class RequestParser(HeadParser):
             return self.bad_request_line(data, start, size)
         if stop - start > self._line_limit or i - target > self._max_target:
             raise BadMessage(414, "target too long")
-        head = RequestHead()
+        # Not by a call of the class, which takes the way through Python.
+        head = RequestHead.__new__(RequestHead)
+        head.clear()
         self._head = head
         head.minor = minor
-        head.method = buf[start:method_end]
+        head.method = part(data, start, method_end)
         if method_end - start > _LONGEST_METHOD:
             raise BadMessage(400, "bad method")
         if head.method == b"CONNECT":
             raise BadMessage(405, "connect")
         if buf[target] == 47:
-            head.target = buf[target:i]
-            head.path = head.target if path_end == i else buf[target:path_end]
+            head.target = part(data, target, i)
+            head.path = head.target if path_end == i else part(data, target, path_end)
         else:
             self.take_other_target(data, target, i)
+        if minor == 1 and buf[target] == 47:
+            head.line = part(data, start, stop + 1)
+        else:
+            head.line = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
         self._in_fields = True
         return stop + 1
 
@@ -240,9 +223,9 @@ class RequestParser(HeadParser):
         if kind == _HOST:
             if head.host or not is_host(data, left, right):
                 raise BadMessage(400, "bad host")
-            head.host = data[left:right]
+            head.host = part(data, left, right)
         elif kind >= _X_FORWARDED_FOR:
-            self.take_forwarding(kind, data[left:right])
+            self.take_forwarding(kind, part(data, left, right))
         elif kind == _TE:
             head.te_trailers = head.te_trailers or lists_trailers(data, left, right)
         elif kind == _EXPECT:
@@ -286,111 +269,8 @@ class RequestParser(HeadParser):
         return True
 
 
-class ResponseParser(HeadParser):
-    """Reads response heads, one after the other; limits as in `RequestParser`, every failure is 502."""
-
-    __slots__ = ("_head",)
-
-    _head: ResponseHead
-
-    def __init__(self, max_head: int = 65536, max_fields: int = 256) -> None:
-        HeadParser.__init__(self, max_head, max_fields, 502)
-        self._head = _NO_RESPONSE
-
-    def parse(self, data: bytes, pos: int) -> ResponseHead | None:
-        """Consume data[pos:] up to the end of a head, and return that head; None: more is needed.
-
-        Sets `end`. Raises `BadMessage` (502); the parser is of no use after that.
-        """
-        if not self.advance(data, pos):
-            return None
-        head = self._head
-        self.check_framing(head.minor)
-        head.fields = self.end_to_end()
-        if head.status >= 200 and head.status != 204:
-            head.content_length = self._length
-            head.chunked = self._chunked
-        head.keep_alive = self.persists(head.minor)
-        if self._upgrade_listed and head.minor == 1:
-            head.upgrade = self._upgrade
-        self.reset()
-        self._head = _NO_RESPONSE
-        return head
-
-    def start_line(self, data: bytes, pos: int, size: int) -> int:
-        """Read the status line (RFC 9112 4). Its last space may be missing, as many servers have it."""
-        if pos >= size:
-            return pos
-        buf = data
-        if buf[pos] != 72:
-            raise BadMessage(502, "bad status line")
-        table = _CLASSES
-        stop = pos
-        while stop < size and table[buf[stop]] & _VALUE:
-            stop += 1
-        if stop + 1 >= size or buf[stop] != 13 or buf[stop + 1] != 10:
-            return self.bad_status_line(data, pos, size)
-        code = pos + 9
-        if stop - pos >= self._line_limit or stop < code + 3:
-            raise BadMessage(502, "bad status line")
-        head = ResponseHead()
-        self._head = head
-        head.status = decimal(data, code, code + 3)
-        head.minor = http_minor(data, pos)
-        if head.minor < 0 or buf[code - 1] != 32 or head.status < 100 or head.status > 599:
-            raise BadMessage(502, "bad status line")
-        if stop > code + 3:
-            if buf[code + 3] != 32:
-                raise BadMessage(502, "bad status line")
-            head.reason = buf[code + 4 : stop]
-        self._in_fields = True
-        return stop + 2
-
-    def bad_status_line(self, data: bytes, start: int, size: int) -> int:
-        """`start` if the line at `start` is only cut off; else raises."""
-        if data.find(b"\n", start, size) < 0:
-            return start
-        raise BadMessage(502, "bad status line")
-
-    def take(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> bool:
-        """Read the fields that a proxy decides about."""
-        if kind < _CONTENT_LENGTH or kind > _UPGRADE or known_field(data, start, name_end) != kind:
-            return False
-        left = skip_blanks(data, name_end + 1, end)
-        right = trim_blanks(data, left, end)
-        if kind == _KEEP_ALIVE:
-            self._head.keepalive_timeout = keepalive_timeout(data, left, right)
-        else:
-            self.take_framing(kind, data, left, right)
-        return True
-
-
-def keepalive_timeout(data: bytes, start: int, end: int) -> float:
-    """The seconds of "timeout=" in a Keep-Alive value, -1.0 if there is none."""
-    while start < end:
-        start = skip_blanks(data, start, end)
-        comma = element_end(data, start, end)
-        if same_name(data, start, min(start + 8, comma), b"timeout=", 8):
-            return float(decimal(data, start + 8, trim_blanks(data, start, comma)))
-        start = comma + 1
-    return -1.0
-
-
 def request_body_mode(head: RequestHead) -> int:
     """How the body of a request ends, one of BODY_* (RFC 9112 6.3)."""
     if head.chunked:
         return BODY_CHUNKED
     return BODY_LENGTH if head.content_length >= 0 else BODY_NONE
-
-
-def response_body_mode(head: ResponseHead, method: bytes) -> int:
-    """How the body of the response to a `method` request ends, one of BODY_*; also sets `head.body_mode`."""
-    status = head.status
-    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
-        mode = BODY_NONE
-    elif head.chunked:
-        mode = BODY_CHUNKED
-    else:
-        mode = BODY_LENGTH if head.content_length >= 0 else BODY_UNTIL_CLOSE
-    head.body_mode = mode
-    return mode

@@ -1,18 +1,17 @@
 cimport cython
 
 from vsproxy.wire.fields cimport HeadParser, known_field
-from vsproxy.wire.message cimport RequestHead, ResponseHead
+from vsproxy.wire.message cimport RequestHead
 from vsproxy.wire.syntax cimport (
-    decimal, element_end, http_minor, is_host, is_version, lists_trailers, same_name, skip_blanks, trim_blanks
+    http_minor, is_host, is_version, lists_trailers, part, same_name, skip_blanks, trim_blanks
 )
 
 cdef bytes _CLASSES
-cdef int _TOKEN, _VALUE, _TARGET, _PATH
-cdef int _HOST, _CONTENT_LENGTH, _KEEP_ALIVE, _UPGRADE, _TE, _EXPECT, _UNDERSCORED
+cdef int _TOKEN, _TARGET, _PATH
+cdef int _HOST, _UPGRADE, _TE, _EXPECT, _UNDERSCORED
 cdef int _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST, _X_REAL_IP, _FORWARDED
 cdef Py_ssize_t _LONGEST_METHOD, _LINE_ROOM
 cdef RequestHead _NO_REQUEST
-cdef ResponseHead _NO_RESPONSE
 
 
 cdef class RequestParser(HeadParser):
@@ -49,26 +48,4 @@ cdef class RequestParser(HeadParser):
     cpdef bint take_underscored(self, bytes data, Py_ssize_t start, Py_ssize_t name_end) except -1
 
 
-cdef class ResponseParser(HeadParser):
-    cdef public ResponseHead _head
-
-    @cython.locals(head=ResponseHead)
-    cpdef ResponseHead parse(self, bytes data, Py_ssize_t pos)
-    @cython.locals(
-        buf="const unsigned char *",
-        table="const unsigned char *",
-        code=Py_ssize_t,
-        stop=Py_ssize_t,
-        head=ResponseHead,
-    )
-    cpdef Py_ssize_t start_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
-    cpdef Py_ssize_t bad_status_line(self, bytes data, Py_ssize_t start, Py_ssize_t size) except -1
-    @cython.locals(left=Py_ssize_t, right=Py_ssize_t)
-    cpdef bint take(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end) except -1
-
-
-@cython.locals(comma=Py_ssize_t)
-cpdef double keepalive_timeout(bytes data, Py_ssize_t start, Py_ssize_t end) except -2.0
 cpdef int request_body_mode(RequestHead head) except -1
-@cython.locals(status=int, mode=int)
-cpdef int response_body_mode(ResponseHead head, bytes method) except -1
