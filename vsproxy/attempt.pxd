@@ -59,9 +59,10 @@ cdef class Attempt(ExchangeEvents):
     cpdef on_no_server(self, str reason)
     @cython.locals(connection=UpstreamConnection)
     cpdef reach(self)
-    @cython.locals(head=RequestHead, pool=PoolTraffic, server=Server)
+    @cython.locals(head=RequestHead, pool=PoolTraffic, server=Server, lines=bytes)
     cpdef send(self, UpstreamConnection connection)
-    cpdef send_pending(self, UpstreamConnection connection)
+    @cython.locals(pending=list, data=bytes)
+    cpdef send_pending(self, UpstreamConnection connection, bytes lines)
     @cython.locals(route=Route)
     cpdef bytes upstream_host(self)
     cpdef bint is_repeatable(self) except *

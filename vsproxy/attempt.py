@@ -206,30 +206,26 @@ class Attempt(ExchangeEvents):
         connection.begin(self, pool.read_timeout, pool.send_timeout)
         if not self.upgrade:
             head.upgrade = b""
-        connection.send_head(
-            head, request_lines(head, self.upstream_host(), self.forwarding, self.request_id, self.upgrade)
-        )
+        lines = request_lines(head, self.upstream_host(), self.forwarding, self.request_id, self.upgrade)
         if self.pending is not None:
-            self.send_pending(connection)
-        elif self.request_done:
-            connection.send_end(self.trailers)
-        else:
-            connection.expect_nothing()
-
-    def send_pending(self, connection: UpstreamConnection) -> None:
-        """Send what arrived of the body before there was a connection."""
-        pending = self.pending
-        self.pending = None
-        self.body_consumed = True
-        for data in pending:  # type: ignore[union-attr]
-            self.server.bytes_sent += len(data)  # type: ignore[union-attr]
-            connection.send_body(data)
+            self.send_pending(connection, lines)
+            return
+        connection.send_head(head, lines, self.request_done)
         if self.request_done:
             connection.send_end(self.trailers)
         else:
             connection.expect_nothing()
-            if not connection.writing_paused:
-                self.downstream.resume_reading()
+
+    def send_pending(self, connection: UpstreamConnection, lines: bytes) -> None:
+        """Send the head and what arrived of the body before there was a connection."""
+        pending: list[bytes] = self.pending  # type: ignore[assignment]
+        data = pending[0] if len(pending) == 1 else b"".join(pending)
+        self.pending = None
+        self.body_consumed = True
+        self.server.bytes_sent += len(data)  # type: ignore[union-attr]
+        connection.send_first(self.head, lines, data, self.request_done, self.trailers)
+        if not self.request_done and not connection.writing_paused:
+            self.downstream.resume_reading()
 
     def upstream_host(self) -> bytes:
         """The Host that the server sees."""

@@ -33,4 +33,4 @@ cdef class Downstream(Stream):
 
 
 cdef class Upstream(Stream):
-    cpdef send_head(self, RequestHead head, bytes lines)
+    cpdef send_head(self, RequestHead head, bytes lines, bint whole)

@@ -13,6 +13,9 @@ import asyncio
 from vsproxy.timers import Timed
 from vsproxy.wire.message import RequestHead, ResponseHead
 
+#: Up to this size (bytes) a body is copied behind its head, to go out in one write.
+SMALL_BODY = 16 * 1024
+
 
 class Stream(Timed):
     """One side of an exchange. Every call is synchronous and never blocks."""
@@ -130,6 +133,6 @@ class Upstream(Stream):
 
     __slots__ = ()
 
-    def send_head(self, head: RequestHead, lines: bytes) -> None:
-        """Send a request head whose bytes are `lines`, framed as `head` says."""
+    def send_head(self, head: RequestHead, lines: bytes, whole: bool) -> None:
+        """Send a request head whose bytes are `lines`, framed as `head` says; `whole`: no body follows."""
         raise NotImplementedError

@@ -128,6 +128,27 @@ async def test_a_408_on_an_idle_connection_is_nobodys_answer(stage: Stage) -> No
     assert [(await stage.post()).status for _ in range(3)] == [200] * 3
 
 
+@pytest.mark.parametrize("promised", [True, False])
+async def test_posts_alone_reuse_connections_that_a_server_promised_to_keep(stage: Stage, promised: bool) -> None:
+    """Nobody but POSTs could earn the trust: a connection that lives for a second, as promised, does."""
+
+    async def script(peer: Conversation, request: Request) -> None:
+        await peer.respond(b"ok", fields=[("Connection", "keep-alive")] if promised else [])
+
+    server = await stage.server(script)
+    proxy = await stage.proxy(server, pool={"keepalive": 2})
+    for _ in range(4):
+        await stage.post()
+    assert server.connections == 4
+    ours = proxy.pools["main"].servers[0]
+    oldest = ours.idle[0]
+    await eventually(lambda: oldest.sweep.now - oldest.idle_since >= 1.0, 10, what="a second of idleness")
+    assert ours.idle[0] is oldest
+    for _ in range(4):
+        await stage.post()
+    assert server.connections == (5 if promised else 8)
+
+
 async def test_connection_close_from_a_server_is_honoured(stage: Stage) -> None:
     async def script(peer: Conversation, request: Request) -> None:
         await peer.respond(b"ok", fields=[("Connection", "Close")])

@@ -4,7 +4,7 @@ from vsproxy.exchange cimport Exchange, new_exchange
 from vsproxy.headers cimport interim_lines, response_lines
 from vsproxy.routing cimport Route
 from vsproxy.stream cimport ExchangeEvents
-from vsproxy.wire.body cimport BodyReader
+from vsproxy.wire.body cimport BodyReader, chunk
 from vsproxy.wire.message cimport RequestHead, ResponseHead, make_response
 from vsproxy.wire.request cimport RequestParser, request_body_mode
 import cython

@@ -15,9 +15,9 @@ from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
 from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
-from vsproxy.stream import ExchangeEvents
+from vsproxy.stream import SMALL_BODY, ExchangeEvents
 from vsproxy.timers import NEVER
-from vsproxy.wire.body import BodyReader
+from vsproxy.wire.body import BodyReader, chunk
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 from vsproxy.wire.request import RequestParser, request_body_mode
 
@@ -28,8 +28,6 @@ _TUNNEL = TUNNEL
 #: After an early answer this much of a body is read and dropped to keep the connection.
 DRAIN_SIZE = 64 * 1024
 _DRAIN_SIZE = DRAIN_SIZE
-#: Up to this size a body is copied behind its head, to go out in one write.
-SMALL_BODY = 16 * 1024
 _SMALL_BODY = SMALL_BODY
 
 
@@ -236,7 +234,7 @@ class DownstreamConnection(ClientConnection):
         """Send body bytes, as one chunk where the body is chunked."""
         held = self.held
         if self.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = chunk(data, False, b"")
         if held is None:
             self.write(data)
             return

@@ -1,7 +1,7 @@
 from vsproxy.stream cimport ExchangeEvents, Upstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.server cimport Server
-from vsproxy.wire.body cimport BodyReader
+from vsproxy.wire.body cimport BodyReader, chunk
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 from vsproxy.wire.response cimport ResponseParser, response_body_mode
 import cython
@@ -10,6 +10,7 @@ cdef int _BODY_UNTIL_CLOSE
 cdef double _NEVER
 cdef Py_ssize_t _MAX_INTERIM
 cdef Py_ssize_t _RESCUE_SIZE
+cdef Py_ssize_t _SMALL_BODY
 
 
 cdef class UpstreamConnection(Upstream):
@@ -17,6 +18,7 @@ cdef class UpstreamConnection(Upstream):
     cdef public BodyReader body
     cdef public bint chunked
     cdef public double created
+    cdef public int descriptor
     cdef public bint end_of_stream
     cdef public ExchangeEvents events
     cdef public bint has_head
@@ -48,6 +50,8 @@ cdef class UpstreamConnection(Upstream):
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef begin(self, ExchangeEvents events, double read_timeout, double send_timeout)
+    cpdef send_first(self, RequestHead head, bytes lines, bytes data, bint whole, bytes trailers)
+    cpdef note_end(self)
     cpdef close(self)
     cpdef detach(self)
     cpdef expect_nothing(self)
@@ -65,6 +69,4 @@ cdef class UpstreamConnection(Upstream):
     cpdef write(self, bytes data)
     cpdef bint leave_idle(self) except *
     cpdef closed_while_idle(self)
-    cpdef keep_rescue(self)
-    cpdef read_rescue(self)
     cpdef close_rescue(self)

@@ -13,16 +13,18 @@ from typing import Any
 
 from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
-from vsproxy.stream import ExchangeEvents, Upstream
+from vsproxy.stream import SMALL_BODY, ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
+from vsproxy.upstream.early_answer import duplicate, read_answer
 from vsproxy.upstream.server import Server
-from vsproxy.wire.body import BodyReader
+from vsproxy.wire.body import BodyReader, chunk
 from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
 from vsproxy.wire.response import ResponseParser, response_body_mode
 
 _BODY_UNTIL_CLOSE = BODY_UNTIL_CLOSE
 _NEVER = NEVER
+_SMALL_BODY = SMALL_BODY
 
 #: Bytes that may wait in a transport before the other side's reading is paused.
 WRITE_HIGH = 128 * 1024
@@ -32,8 +34,6 @@ _MAX_INTERIM = MAX_INTERIM
 #: From this body size on an early answer may get lost behind a failing write, so a duplicate is kept.
 RESCUE_SIZE = 64 * 1024
 _RESCUE_SIZE = RESCUE_SIZE
-#: How much of an early answer is read back from the duplicate.
-RESCUE_LIMIT = 1 << 20
 
 
 class UpstreamConnection(Upstream):
@@ -48,6 +48,7 @@ class UpstreamConnection(Upstream):
         "body",
         "chunked",
         "created",
+        "descriptor",
         "end_of_stream",
         "events",
         "has_head",
@@ -80,6 +81,7 @@ class UpstreamConnection(Upstream):
         self.sweep = sweep
         self.transport: asyncio.Transport | None = None
         self.transport_write: Any = None
+        self.descriptor = -1
         self.parser = ResponseParser()
         self.body = BodyReader(502)
         self.created = sweep.now
@@ -112,6 +114,9 @@ class UpstreamConnection(Upstream):
         """asyncio: the connection stands."""
         self.transport = transport
         self.transport_write = transport.write
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self.descriptor = sock.fileno()
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         self.sweep.add(self)
 
@@ -122,7 +127,7 @@ class UpstreamConnection(Upstream):
         if self.events is None:
             self.closed_while_idle()
         elif not self.end_of_stream:
-            self.read_rescue()
+            read_answer(self.rescue, self)
         self.close_rescue()
         if self.events is not None:
             self.fail("reset")
@@ -183,28 +188,46 @@ class UpstreamConnection(Upstream):
         self.leftover = b""
         self.deadline = self.sweep.now + read_timeout
 
-    def send_head(self, head: RequestHead, lines: bytes) -> None:
-        """Send the request's head; its body follows, framed as `head` says."""
+    def send_head(self, head: RequestHead, lines: bytes, whole: bool) -> None:
+        """Send the request's head; its body follows, framed as `head` says, unless this is the `whole` request."""
         self.method = head.method
         self.chunked = head.chunked
         self.asked_upgrade = len(head.upgrade) > 0
-        if head.chunked or head.content_length >= _RESCUE_SIZE:
-            self.keep_rescue()
+        if not whole and (head.chunked or head.content_length >= _RESCUE_SIZE):
+            self.rescue = duplicate(self.transport)  # type: ignore[arg-type]
         self.write(lines)
+
+    def send_first(self, head: RequestHead, lines: bytes, data: bytes, whole: bool, trailers: bytes) -> None:
+        """Send the head and what is there of the body, in one write if that is little; `whole`: it is all of it."""
+        if head.chunked:
+            data = chunk(data, whole, trailers)
+        if len(data) < _SMALL_BODY:
+            self.send_head(head, b"".join((lines, data)), whole)
+        else:
+            self.send_head(head, lines, whole)
+            self.write(data)
+        if whole:
+            self.note_end()
+        else:
+            self.expect_nothing()
 
     def send_body(self, data: bytes) -> None:
         """Send body bytes, as one chunk if the request is chunked."""
         self.deadline = self.sweep.now + self.read_timeout
         if self.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = chunk(data, False, b"")
         self.write(data)
 
     def send_end(self, trailers: bytes) -> None:
         """The request is complete."""
-        self.sent_end = True
-        self.deadline = self.sweep.now + (self.send_timeout if self.writing_paused else self.read_timeout)
+        self.note_end()
         if self.chunked:
             self.write(b"0\r\n" + trailers + b"\r\n")
+
+    def note_end(self) -> None:
+        """Nothing more is to be sent: now the server has its time to answer."""
+        self.sent_end = True
+        self.deadline = self.sweep.now + (self.send_timeout if self.writing_paused else self.read_timeout)
 
     def abort(self) -> None:
         """Cut the connection with a reset: the server must not take a truncated request for a whole one."""
@@ -296,6 +319,8 @@ class UpstreamConnection(Upstream):
         self.reusable = head.keep_alive and not self.asked_upgrade and mode != _BODY_UNTIL_CLOSE
         if head.keepalive_timeout >= 0.0:
             self.server.note_announced(head.keepalive_timeout)
+        if head.promises_keep_alive:
+            self.server.promised = True
         self.body.start(mode, head.content_length)
         self.events.on_response_head(head, more or self.body.done)  # type: ignore[union-attr]
 
@@ -350,6 +375,12 @@ class UpstreamConnection(Upstream):
             if not self.transport.is_closing():  # type: ignore[union-attr]
                 raise
 
+    def close_rescue(self) -> None:
+        """Close the duplicate."""
+        if self.rescue >= 0:
+            os.close(self.rescue)
+            self.rescue = -1
+
     def leave_idle(self) -> bool:
         """Leave the keepalive list; whether it was in it."""
         idle = self.server.idle
@@ -362,39 +393,3 @@ class UpstreamConnection(Upstream):
         """The server ended an idle connection: learn how long it keeps one."""
         if self.leave_idle():
             self.server.note_idle_close(self.sweep.now - self.idle_since)
-
-    # The early answer of a server that closes while we still write: a failed write discards what was
-    # received, so the answer is read from a duplicate of the descriptor.
-
-    def keep_rescue(self) -> None:
-        """Duplicate the descriptor before a large upload."""
-        sock = self.transport.get_extra_info("socket")  # type: ignore[union-attr]
-        if sock is None:
-            return
-        try:
-            self.rescue = os.dup(sock.fileno())
-        except OSError:
-            # Out of descriptors: the upload goes on, only an early answer may get lost.
-            self.rescue = -1
-
-    def read_rescue(self) -> None:
-        """Read what the server said before it broke the connection."""
-        if self.rescue < 0:
-            return
-        received = 0
-        try:
-            while self.events is not None and received < RESCUE_LIMIT:
-                data = os.read(self.rescue, 65536)
-                if not data:
-                    self.eof_received()
-                    return
-                received += len(data)
-                self.data_received(data)
-        except (BlockingIOError, ConnectionError):
-            return
-
-    def close_rescue(self) -> None:
-        """Close the duplicate."""
-        if self.rescue >= 0:
-            os.close(self.rescue)
-            self.rescue = -1

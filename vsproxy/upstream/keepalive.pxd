@@ -1,3 +1,4 @@
+from vsproxy.upstream cimport quiet
 from vsproxy.upstream.http1 cimport UpstreamConnection
 from vsproxy.upstream.server cimport Server
 import cython
@@ -11,7 +12,7 @@ cdef class Keepalive:
     cdef public Py_ssize_t limit
     cdef public Py_ssize_t requests
 
-    @cython.locals(connection=UpstreamConnection, idle=list)
+    @cython.locals(connection=UpstreamConnection, oldest=UpstreamConnection, idle=list)
     cpdef take(self, Server server, double now, bint repeatable)
     @cython.locals(server=Server, idle=list, oldest=UpstreamConnection)
     cpdef put(self, UpstreamConnection connection, double now)

@@ -3,33 +3,11 @@
 
 from __future__ import annotations
 
-import socket
-
+from vsproxy.upstream import quiet
 from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import DRAIN, MAINT, Server
 
 _DRAIN, _MAINT = DRAIN, MAINT
-
-
-def looks_alive(connection: UpstreamConnection) -> bool:
-    """Whether the kernel has neither a FIN, a reset nor stray bytes for an idle connection.
-
-    The loop may not have told us yet; a look costs one system call.
-    """
-    transport = connection.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.fileno() < 0:
-        return False
-    probe = socket.socket(sock.family, socket.SOCK_STREAM, 0, fileno=sock.fileno())
-    try:
-        probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        probe.detach()
-    return False
 
 
 class Keepalive:
@@ -56,8 +34,12 @@ class Keepalive:
                 continue
             if not repeatable:
                 if not server.is_safe_to_reuse(now - connection.idle_since):
+                    # The oldest may be proof that the next one can be taken.
+                    oldest: UpstreamConnection = idle[0]  # type: ignore[assignment]
+                    if not oldest.lost:
+                        server.note_survival(now - oldest.idle_since)
                     return None
-                if not looks_alive(connection):
+                if not quiet.is_quiet(connection.descriptor):
                     idle.pop()
                     server.note_idle_close(now - connection.idle_since)
                     connection.close()
@@ -92,6 +74,10 @@ class Keepalive:
             connection.deadline = now + self.idle_timeout
         idle = server.idle
         if len(idle) >= self.limit:
+            if not server.is_trusted():
+                # The oldest has to show how long the server lets it live.
+                connection.close()
+                return
             # The oldest is the one the server is most likely to close next.
             oldest: UpstreamConnection = idle.pop(0)  # type: ignore[assignment]
             oldest.close()

@@ -1,6 +1,7 @@
 from vsproxy.histogram cimport Histogram
 
 cdef int _REUSE_STREAK
+cdef double _SURVIVAL_TIME
 
 cdef class Server:
     cdef public str pool_name
@@ -35,6 +36,7 @@ cdef class Server:
     cdef public double reuse_bound
     cdef public Py_ssize_t reuse_streak
     cdef public double reuse_until
+    cdef public bint promised
 
     cdef public Py_ssize_t active
     cdef public Py_ssize_t elsewhere
@@ -54,4 +56,6 @@ cdef class Server:
     cpdef note_announced(self, double timeout)
     cpdef note_reuse(self)
     cpdef note_idle_close(self, double idle)
+    cpdef note_survival(self, double idle)
+    cpdef bint is_trusted(self) except *
     cpdef bint is_safe_to_reuse(self, double idle)

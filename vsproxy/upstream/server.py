@@ -13,6 +13,9 @@ MAINT = 4
 #: Successful reuses without an unannounced close before a server's idle connections are trusted.
 REUSE_STREAK = 8
 _REUSE_STREAK = REUSE_STREAK
+#: Seconds (s) for which a server has to keep an idle connection to be taken for one that does.
+SURVIVAL_TIME = 1.0
+_SURVIVAL_TIME = SURVIVAL_TIME
 #: Seconds of idleness that are trusted of a server that never closed an idle connection.
 REUSE_UNKNOWN = 2.0
 #: What traffic can fail on, in the order in which it is shared and shown.
@@ -56,6 +59,7 @@ class Server:
         "pool_name",
         "port",
         "position",
+        "promised",
         "removed",
         "requests",
         "retries",
@@ -120,6 +124,7 @@ class Server:
         self.reuse_bound = REUSE_UNKNOWN
         self.reuse_streak = 0
         self.reuse_until = -1.0
+        self.promised = False
 
         # What is counted
         self.active = 0
@@ -182,9 +187,22 @@ class Server:
     def note_idle_close(self, idle: float) -> None:
         """The server closed a connection that had been idle for `idle` seconds, unannounced."""
         self.reuse_bound = min(self.reuse_bound, idle / 2)
-        if idle < 1.0:
+        if idle < _SURVIVAL_TIME:
             # It closes while connections are in use: from here on that many good ones more are wanted.
             self.reuse_streak = -100
+
+    def note_survival(self, idle: float) -> None:
+        """A connection is still open after `idle` seconds.
+
+        Of a server that says `Connection: keep-alive` this is worth as much as a streak of good reuses. Without it,
+        where all requests are such as may not be repeated, none would ever be the first on a used connection.
+        """
+        if self.promised and idle >= _SURVIVAL_TIME and 0 <= self.reuse_streak < _REUSE_STREAK:
+            self.reuse_streak = _REUSE_STREAK
+
+    def is_trusted(self) -> bool:
+        """Whether the server has announced or shown how long it keeps an idle connection."""
+        return self.reuse_until >= 0.0 or self.reuse_streak >= _REUSE_STREAK
 
     def is_safe_to_reuse(self, idle: float) -> bool:
         """Whether a connection idle for `idle` seconds will surely still be read by the server.

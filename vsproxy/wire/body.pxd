@@ -3,8 +3,11 @@ cimport cython
 from vsproxy.wire.syntax cimport field_name_end, hex_digit, is_chunk_extension, part
 
 cdef int _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE
-cdef Py_ssize_t _MAX_CHUNK, _MAX_DIGITS, _MAX_LINE, _MAX_EXTENSIONS, _MAX_TRAILERS, _MAX_TRAILER_FIELDS
+cdef Py_ssize_t _MAX_CHUNK, _MAX_DIGITS, _MAX_LINE, _MAX_EXTENSIONS, _MAX_TRAILERS, _MAX_TRAILER_FIELDS, _QUICK_DIGITS
 cdef int _SIZE, _DATA, _DATA_CR, _DATA_LF, _TRAILER
+
+@cython.locals(end=bytes)
+cpdef bytes chunk(bytes data, bint last, bytes trailers)
 
 
 cdef class BodyReader:
@@ -24,8 +27,10 @@ cdef class BodyReader:
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cpdef bytes feed(self, bytes data, Py_ssize_t pos)
     cpdef bint eof(self) except -1
-    @cython.locals(first=bytes, piece=bytes, pieces=list, state=int, count=Py_ssize_t)
+    @cython.locals(first=bytes, piece=bytes, pieces=list, state=int, count=Py_ssize_t, end=Py_ssize_t)
     cpdef bytes feed_chunked(self, bytes data, Py_ssize_t pos, Py_ssize_t size)
+    @cython.locals(value=Py_ssize_t, i=Py_ssize_t, end=Py_ssize_t, digit=int)
+    cpdef Py_ssize_t quick_size(self, const unsigned char *data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.locals(limit=Py_ssize_t, held=Py_ssize_t, cut=Py_ssize_t, line=bytes)
     cpdef Py_ssize_t feed_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
     cpdef take_line(self, bytes data, Py_ssize_t start, Py_ssize_t end)

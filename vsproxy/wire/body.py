@@ -10,6 +10,8 @@ from vsproxy.wire.syntax import LOWER, field_name_end, hex_digit, is_chunk_exten
 MAX_CHUNK_SIZE = 2**60
 MAX_SIZE_DIGITS = 16
 MAX_SIZE_LINE = 1024
+QUICK_DIGITS = 8
+"""So long a chunk size cannot be too large."""
 MAX_EXTENSIONS = 16384
 """Bytes of chunk extensions in one body."""
 MAX_TRAILERS = 16384
@@ -30,8 +32,16 @@ _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = BODY_NONE, BODY_LENGTH, BODY_CHUNKED, B
 _MAX_CHUNK, _MAX_DIGITS, _MAX_LINE = MAX_CHUNK_SIZE, MAX_SIZE_DIGITS, MAX_SIZE_LINE
 _MAX_EXTENSIONS, _MAX_TRAILERS, _MAX_TRAILER_FIELDS = MAX_EXTENSIONS, MAX_TRAILERS, MAX_TRAILER_FIELDS
 
+_QUICK_DIGITS = QUICK_DIGITS
+
 # What a chunked body expects next
 _SIZE, _DATA, _DATA_CR, _DATA_LF, _TRAILER = 0, 1, 2, 3, 4
+
+
+def chunk(data: bytes, last: bool, trailers: bytes) -> bytes:
+    """`data`, which is not empty, as one chunk; and, if it is the `last`, the end of the body with `trailers`."""
+    end = b"".join((b"\r\n0\r\n", trailers, b"\r\n")) if last else b"\r\n"
+    return b"".join((b"%x\r\n" % len(data), data, end))
 
 
 class BodyReader:
@@ -130,17 +140,40 @@ class BodyReader:
                 self.remaining -= count
                 if self.remaining == 0:
                     self._state = _DATA_CR
+            elif state == _DATA_CR and pos + 1 < size and data[pos] == 13 and data[pos + 1] == 10:
+                self._state = _SIZE
+                pos += 2
             elif _DATA_CR <= state <= _DATA_LF:
                 if data[pos] != (13 if state == _DATA_CR else 10):
                     raise BadMessage(self._error_status, "bad chunk end")
                 self._state = _DATA_LF if state == _DATA_CR else _SIZE
                 pos += 1
             else:
-                pos = self.feed_line(data, pos, size)
+                end = 0
+                if state == _SIZE and not self._line:
+                    end = self.quick_size(data, pos, size)
+                pos = end if end > 0 else self.feed_line(data, pos, size)
         self.pos = pos
         return first if pieces is None else b"".join(pieces)
 
     # Lines between the data
+
+    def quick_size(self, data: bytes, pos: int, size: int) -> int:
+        """Read a size line of few digits and nothing else, which most are; the offset after it, or 0 if it is not."""
+        value = 0
+        i = pos
+        end = min(size, pos + _QUICK_DIGITS)
+        while i < end:
+            digit = hex_digit(data[i])
+            if digit < 0:
+                break
+            value = value * 16 + digit
+            i += 1
+        if i == pos or i + 1 >= size or data[i] != 13 or data[i + 1] != 10:
+            return 0
+        self.remaining = value
+        self._state = _DATA if value > 0 else _TRAILER
+        return i + 2
 
     def feed_line(self, data: bytes, pos: int, size: int) -> int:
         """Read a size line or a trailer line at `pos`; the offset after it, or after what there is of it."""

@@ -40,6 +40,7 @@ cdef class ResponseHead:
     cdef public bytes length
     cdef public bint chunked
     cdef public bint keep_alive
+    cdef public bint promises_keep_alive
     cdef public bytes upgrade
     cdef public double keepalive_timeout
     cdef public int body_mode

@@ -110,7 +110,7 @@ class ResponseHead:
 
     Not in `fields`: Content-Length and the fields of the connection (RFC 9110 7.6.1). `line` is the status line
     as it goes on, with its CRLF. `content_length` -1: absent or without meaning (1xx, 204); `length` is the same
-    in decimal digits. `keepalive_timeout`: seconds, -1.0 if the server named none.
+    in decimal digits. `keepalive_timeout`: seconds, -1.0 if the server named none; `promises_keep_alive`: it said so.
     `body_mode` is one of BODY_*, set by `response_body_mode`.
     """
 
@@ -124,6 +124,7 @@ class ResponseHead:
         "length",
         "line",
         "minor",
+        "promises_keep_alive",
         "reason",
         "status",
         "upgrade",
@@ -138,6 +139,7 @@ class ResponseHead:
     length: bytes
     chunked: bool
     keep_alive: bool
+    promises_keep_alive: bool
     upgrade: bytes
     keepalive_timeout: float
     body_mode: int
@@ -156,6 +158,7 @@ class ResponseHead:
         self.length = b""
         self.chunked = False
         self.keep_alive = True
+        self.promises_keep_alive = False
         self.upgrade = b""
         self.keepalive_timeout = -1.0
         self.body_mode = 0

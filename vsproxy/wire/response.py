@@ -50,6 +50,7 @@ class ResponseParser(HeadParser):
             head.length = self._length_text
             head.chunked = self._chunked
         head.keep_alive = self.persists(head.minor)
+        head.promises_keep_alive = self._keep_alive
         if self._upgrade_listed and head.minor == 1:
             head.upgrade = self._upgrade
         self.reset()
