@@ -1,6 +1,7 @@
 from vsproxy.downstream.serving cimport ListenerSettings, Serving
 from vsproxy.exchange cimport Exchange
 from vsproxy.headers cimport Forwarding
+from vsproxy.sender cimport Sender
 from vsproxy.stream cimport Downstream
 from vsproxy.timers cimport Sweep
 import cython
@@ -23,13 +24,13 @@ cdef class ClientConnection(Downstream):
     cdef public bint reading_body
     cdef public bint reading_paused
     cdef public Py_ssize_t requests
+    cdef public Sender sender
     cdef public Serving serving
     cdef public ListenerSettings settings
     cdef public object stats
     cdef public bint stopped
     cdef public Sweep sweep
     cdef public object transport
-    cdef public object transport_write
     cdef public Py_ssize_t unsent
     cdef public int wait
     cdef public bint writing_paused

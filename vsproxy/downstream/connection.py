@@ -15,6 +15,7 @@ from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
 from vsproxy.resets import reset_on_close
+from vsproxy.sender import Sender
 from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
@@ -55,13 +56,13 @@ class ClientConnection(Downstream):
         "reading_body",
         "reading_paused",
         "requests",
+        "sender",
         "serving",
         "settings",
         "stats",
         "stopped",
         "sweep",
         "transport",
-        "transport_write",
         "unsent",
         "wait",
         "writing_paused",
@@ -74,7 +75,7 @@ class ClientConnection(Downstream):
         self.stats = stats
         self.sweep: Sweep = serving.sweep
         self.transport: asyncio.Transport | None = None
-        self.transport_write: Any = None
+        self.sender: Sender | None = None
         self.forwarding: Forwarding | None = None
         self.exchange: Exchange | None = None
         self.requests = 0
@@ -109,7 +110,7 @@ class ClientConnection(Downstream):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """asyncio: a client has connected."""
         self.transport = transport
-        self.transport_write = transport.write
+        self.sender = Sender(transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         settings = self.settings
         peername = transport.get_extra_info("peername")
@@ -242,15 +243,8 @@ class ClientConnection(Downstream):
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is going down."""
-        if self.stopped:
-            return
-        try:
-            self.transport_write(data)
-        except RuntimeError:
-            # uvloop's word for a transport that broke, of which we shall hear in a moment. Asking it before each
-            # write would cost more than the try does.
-            if not self.transport.is_closing():  # type: ignore[union-attr]
-                raise
+        if not self.stopped:
+            self.sender.write(data)  # type: ignore[union-attr]
 
     # The end
 

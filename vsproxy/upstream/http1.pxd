@@ -1,3 +1,4 @@
+from vsproxy.sender cimport Sender
 from vsproxy.stream cimport ExchangeEvents, Upstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.server cimport Server
@@ -18,7 +19,6 @@ cdef class UpstreamConnection(Upstream):
     cdef public BodyReader body
     cdef public bint chunked
     cdef public double created
-    cdef public int descriptor
     cdef public bint end_of_stream
     cdef public ExchangeEvents events
     cdef public bint has_head
@@ -35,11 +35,11 @@ cdef class UpstreamConnection(Upstream):
     cdef public bint response_started
     cdef public bint reusable
     cdef public double send_timeout
+    cdef public Sender sender
     cdef public bint sent_end
     cdef public Server server
     cdef public Sweep sweep
     cdef public object transport
-    cdef public object transport_write
     cdef public Py_ssize_t unsent
     cdef public bint writing_paused
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
 
 from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
+from vsproxy.sender import Sender
 from vsproxy.stream import SMALL_BODY, ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
@@ -48,7 +48,6 @@ class UpstreamConnection(Upstream):
         "body",
         "chunked",
         "created",
-        "descriptor",
         "end_of_stream",
         "events",
         "has_head",
@@ -65,11 +64,11 @@ class UpstreamConnection(Upstream):
         "response_started",
         "reusable",
         "send_timeout",
+        "sender",
         "sent_end",
         "server",
         "sweep",
         "transport",
-        "transport_write",
         "unsent",
         "writing_paused",
     )
@@ -80,8 +79,7 @@ class UpstreamConnection(Upstream):
         self.server = server
         self.sweep = sweep
         self.transport: asyncio.Transport | None = None
-        self.transport_write: Any = None
-        self.descriptor = -1
+        self.sender: Sender | None = None
         self.parser = ResponseParser()
         self.body = BodyReader(502)
         self.created = sweep.now
@@ -113,10 +111,7 @@ class UpstreamConnection(Upstream):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """asyncio: the connection stands."""
         self.transport = transport
-        self.transport_write = transport.write
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            self.descriptor = sock.fileno()
+        self.sender = Sender(transport)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         self.sweep.add(self)
 
@@ -366,14 +361,8 @@ class UpstreamConnection(Upstream):
 
     def write(self, data: bytes) -> None:
         """Write, unless the connection is already going down: `connection_lost` will tell the exchange."""
-        if self.lost:
-            return
-        try:
-            self.transport_write(data)
-        except RuntimeError:
-            # As in the client's connection.
-            if not self.transport.is_closing():  # type: ignore[union-attr]
-                raise
+        if not self.lost:
+            self.sender.write(data)  # type: ignore[union-attr]
 
     def close_rescue(self) -> None:
         """Close the duplicate."""

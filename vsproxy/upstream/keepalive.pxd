@@ -1,4 +1,4 @@
-from vsproxy.upstream cimport quiet
+from vsproxy cimport sockets
 from vsproxy.upstream.http1 cimport UpstreamConnection
 from vsproxy.upstream.server cimport Server
 import cython

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vsproxy.upstream import quiet
+from vsproxy import sockets
 from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import DRAIN, MAINT, Server
 
@@ -39,7 +39,7 @@ class Keepalive:
                     if not oldest.lost:
                         server.note_survival(now - oldest.idle_since)
                     return None
-                if not quiet.is_quiet(connection.descriptor):
+                if not sockets.is_quiet(connection.sender.descriptor):  # type: ignore[union-attr]
                     idle.pop()
                     server.note_idle_close(now - connection.idle_since)
                     connection.close()

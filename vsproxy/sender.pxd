@@ -1,0 +1,13 @@
+from vsproxy cimport sockets
+import cython
+
+
+cdef class Sender:
+    cdef public object buffered
+    cdef public int descriptor
+    cdef public object is_closing
+    cdef public bint queued
+    cdef public object write_queued
+
+    @cython.locals(sent=Py_ssize_t)
+    cpdef write(self, bytes data)

@@ -1,0 +1,43 @@
+# cython: annotation_typing=False
+"""Writing to a connection: straight to the kernel while it takes everything, through the transport when not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from vsproxy import sockets
+
+
+class Sender:
+    """Writes for the protocol of `transport`.
+
+    The loop's `write` asks, queues and accounts for what nearly always leaves at once. A plain connection is
+    therefore written to by its descriptor, as long as nothing waits in the transport; `queued` is set once
+    something may. Whether the transport is about to go is asked each time: its descriptor may soon be another's.
+    """
+
+    __slots__ = ("buffered", "descriptor", "is_closing", "queued", "write_queued")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.write_queued: Any = transport.write
+        self.is_closing: Any = transport.is_closing
+        self.buffered: Any = transport.get_write_buffer_size
+        self.queued = False
+        sock = transport.get_extra_info("socket")
+        plain = sock is not None and transport.get_extra_info("sslcontext") is None
+        self.descriptor: int = sock.fileno() if plain else -1
+
+    def write(self, data: bytes) -> None:
+        """Write; nothing happens to a connection that is going down, which the protocol is told otherwise."""
+        if self.is_closing():
+            return
+        if self.descriptor >= 0 and (not self.queued or self.buffered() == 0):
+            sent = sockets.send(self.descriptor, data)
+            if sent == len(data):
+                self.queued = False
+                return
+            self.queued = True
+            if sent > 0:
+                data = data[sent:]
+        self.write_queued(data)

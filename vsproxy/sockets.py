@@ -1,0 +1,35 @@
+"""What is asked of a connected socket by its descriptor alone, on the way of every request.
+
+Compiled modules take these from `sockets.pxd`, where they are single system calls of C.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def is_quiet(descriptor: int) -> bool:
+    """Whether the kernel has neither a FIN, a reset nor stray bytes: an idle connection is what it seems.
+
+    The loop may not have told us yet; a look costs one system call.
+    """
+    probe = socket.socket(fileno=descriptor)
+    try:
+        probe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        probe.detach()
+    return False
+
+
+def send(descriptor: int, data: bytes) -> int:
+    """Hand bytes to the kernel; how many it took, 0 if it has no room or the connection is broken."""
+    try:
+        return os.write(descriptor, data)
+    except OSError:
+        # Whoever writes through the loop next is told what it was.
+        return 0
