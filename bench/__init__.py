@@ -1,0 +1,1 @@
+"""What vsproxy costs, beside nginx, HAProxy, Envoy and Caddy: `python -m bench`."""

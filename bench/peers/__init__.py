@@ -1,0 +1,1 @@
+"""The proxies that are compared, each a module with its configuration beside it."""

@@ -1,0 +1,126 @@
+"""Starting programs on a core of their own, and ending them."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchError
+
+_START_S = 60.0
+_STOP_S = 10.0
+DESCRIPTORS = 65536
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The proxies' core, and the one of load, servers and the benchmark itself."""
+
+    proxy: int
+    load: int
+
+    @property
+    def both(self) -> str:
+        """As taskset takes them."""
+        return f"{self.proxy},{self.load}"
+
+
+def choose_cores() -> Cores:
+    """Raises BenchError if fewer than two may be used."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        raise BenchError("two processors are needed: one for the proxy, one for load and servers")
+    return Cores(proxy=allowed[0], load=allowed[1])
+
+
+def raise_descriptor_limit() -> None:
+    """To what ten thousand connections on both sides of a proxy need. Raises BenchError where that is not allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(hard, DESCRIPTORS)))
+    except (ValueError, PermissionError) as error:
+        raise BenchError(f"{DESCRIPTORS} open files are needed, and the limit is {hard}: run as root, or raise it") from error
+
+
+class Process:
+    """A program on given cores. What it prints goes to `directory`/`name`.out and .err."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        cores: str,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        with open(directory / f"{name}.out", "wb") as out, open(directory / f"{name}.err", "wb") as err:
+            # taskset executes the program in its own place: the process id is the program's.
+            self._process = subprocess.Popen(
+                ["taskset", "-c", cores, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the program."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait_for_port(self, port: int) -> None:
+        """Until it accepts there. Raises BenchError if it ends before, or takes a minute."""
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if not self.alive:
+                raise BenchError(f"{self.name} ended: {self.last_words()}")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise BenchError(f"{self.name} does not listen on port {port}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of what it has printed."""
+        text = b"".join((self.directory / f"{self.name}.{end}").read_bytes() for end in ("out", "err"))
+        return text.decode(errors="replace").strip()[-500:]
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, without waiting."""
+        if self.alive:
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that takes too long."""
+        self.ask_to_stop()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has now, none twice."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
