@@ -16,6 +16,8 @@ from bench.errors import BenchError
 _START_S = 60.0
 _STOP_S = 10.0
 DESCRIPTORS = 65536
+# Of a proxy's, beside those of connections.
+_OTHER_DESCRIPTORS = 500
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,19 @@ def choose_cores() -> Cores:
     return Cores(proxy=allowed[0], load=allowed[1])
 
 
-def raise_descriptor_limit() -> None:
-    """To what ten thousand connections on both sides of a proxy need. Raises BenchError where that is not allowed."""
+def raise_descriptor_limit() -> int:
+    """To what ten thousand connections on both sides of a proxy need, or as far as is allowed; how far that is."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(hard, DESCRIPTORS)))
-    except (ValueError, PermissionError) as error:
-        raise BenchError(f"{DESCRIPTORS} open files are needed, and the limit is {hard}: run as root, or raise it") from error
+    except (ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def most_connections(descriptors: int) -> int:
+    """Clients at once that a proxy can have, each with a connection to a server."""
+    return (descriptors - _OTHER_DESCRIPTORS) // 2
 
 
 class Process:

@@ -35,6 +35,8 @@ class Setup:
     directory: Path
     port: int
     servers: tuple[str, ...]
+    most_connections: int = 1000
+    keepalive: int = 64
     certificate: Certificate | None = None
     http2: bool = False
     access_log: bool = False

@@ -8,7 +8,6 @@ from pathlib import Path
 from bench.peers.base import Peer, Setup, find_program, first_line
 
 
-
 class Caddy(Peer):
     """One process, which runs Go on `workers` cores at once."""
 
@@ -28,6 +27,7 @@ class Caddy(Peer):
         return {
             "DIR": setup.directory,
             "PORT": setup.port,
+            "KEEPALIVE": setup.keepalive,
             "PROTOCOLS": "h1 h2" if setup.http2 else "h1",
             "TLS": f"tls {certificate.certificate} {certificate.key}" if certificate else "",
             "LOG": "\n\t".join(log) if setup.access_log else "",

@@ -30,6 +30,7 @@ class Haproxy(Peer):
             tls = f" ssl crt {setup.certificate.both}" + (" alpn h2,http/1.1" if setup.http2 else "")
         return {
             "PORT": setup.port,
+            "CONNECTIONS": setup.most_connections,
             "WORKERS": setup.workers,
             "TLS": tls,
             "SCHEME": "https" if tls else "http",

@@ -6,9 +6,6 @@ from pathlib import Path
 
 from bench.peers.base import Peer, Setup, find_program, first_line, lines
 
-# Of idle connections; enough that none is closed for lack of room when each server has one in use and one idle.
-_KEEPALIVE = 128
-
 _TLS = (
     "ssl_certificate {certificate};",
     "ssl_certificate_key {key};",
@@ -37,9 +34,10 @@ class Nginx(Peer):
         return {
             "DIR": setup.directory,
             "PORT": setup.port,
+            "CONNECTIONS": 2 * setup.most_connections + 100,
             "WORKERS": setup.workers,
             "ACCESS_LOG": log,
-            "KEEPALIVE": max(_KEEPALIVE, 2 * len(setup.servers)),
+            "KEEPALIVE": setup.keepalive * len(setup.servers),
             "LISTEN": (" ssl" if tls else "") + (" http2" if setup.http2 else ""),
             "TLS": lines(tls, 8),
             "SERVERS": lines((f"server {server} max_fails=3 fail_timeout=10s;" for server in setup.servers), 8),

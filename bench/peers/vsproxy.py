@@ -33,6 +33,7 @@ class Vsproxy(Peer):
         return {
             "DIR": setup.directory,
             "PORT": setup.port,
+            "KEEPALIVE": setup.keepalive,
             "WORKERS": setup.workers,
             "ACCESS": "combined" if setup.access_log else "off",
             "TLS": tls,

@@ -1,0 +1,50 @@
+"""Medians, ratios and how steep a line is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of them lies, one that occurs. Raises ValueError if there are none."""
+    if not values:
+        raise ValueError("a quantile of nothing")
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of one figure over the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Raises statistics.StatisticsError if there are none."""
+    return Spread(median(values), min(values), max(values))
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Round by round: what disturbs the machine for a while disturbs both. A round that one has not is left out.
+
+    Raises ZeroDivisionError if one of `theirs` is 0.
+    """
+    return [our / their for our, their in zip(ours, theirs, strict=False)]
+
+
+def best(figures: dict[str, Sequence[float]]) -> str | None:
+    """Whose median is the least; None of none."""
+    return min(figures, key=lambda name: median(figures[name]), default=None)
+
+
+def growth(points: Sequence[tuple[int, float]]) -> float | None:
+    """The last of a line over its first, by x; None if there are not two."""
+    ordered = sorted(points)
+    if len(ordered) < 2:
+        return None
+    return ordered[-1][1] / ordered[0][1]

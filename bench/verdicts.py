@@ -1,0 +1,104 @@
+"""Targets beside what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+from bench.peers.vsproxy import NAME as OURS
+from bench.results import Results, ScenarioResult
+from bench.statistics import best, growth, ratios, spread
+from bench.targets import ABSOLUTES, RATIOS, RIVALS, STEEPNESS, Absolute, Steepness, Target
+
+
+class Mark(StrEnum):
+    """How a target stands."""
+
+    AIM = "aim met"
+    GATE = "met"
+    MISSED = "missed"
+    OPEN = "not measured"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`value` is None where it was not measured."""
+
+    scenario: str
+    what: str
+    value: float | None
+    gate: float
+    aim: float
+    mark: Mark
+
+
+def mark(value: float | None, gate: float, aim: float) -> Mark:
+    """Less is better; equal is met."""
+    if value is None:
+        return Mark.OPEN
+    if value <= aim:
+        return Mark.AIM
+    return Mark.GATE if value <= gate else Mark.MISSED
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Of every target whose scenario is in `results`."""
+    found: list[Verdict] = []
+    for scenario in results.scenarios:
+        found += [_ratio(scenario, target) for target in RATIOS.get(scenario.name, ())]
+        if scenario.name in ABSOLUTES:
+            found.append(_absolute(scenario, ABSOLUTES[scenario.name]))
+    for name in lines_of(results):
+        found.append(_steepness(results, name, STEEPNESS))
+    return found
+
+
+def values(scenario: ScenarioResult) -> dict[str, list[float]]:
+    """Round by round, of the proxies that count."""
+    return {
+        name: [sample.value for sample in result.samples] for name, result in scenario.proxies.items() if result.counts
+    }
+
+
+def lines_of(results: Results) -> list[str]:
+    """Names of the lines, in order."""
+    return list(dict.fromkeys(scenario.line for scenario in results.scenarios if scenario.line))
+
+
+def points_of(results: Results, line: str) -> dict[str, list[tuple[int, float]]]:
+    """Of each proxy: x and the median, by x."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for scenario in results.scenarios:
+        if scenario.line == line and scenario.x is not None:
+            for name, figures in values(scenario).items():
+                found.setdefault(name, []).append((scenario.x, median(figures)))
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def _ratio(scenario: ScenarioResult, target: Target) -> Verdict:
+    figures = values(scenario)
+    rival = best({name: found for name, found in figures.items() if name in target.against})
+    value = spread(ratios(figures[OURS], figures[rival])).median if rival and OURS in figures else None
+    against = rival or " or ".join(target.against)
+    return Verdict(scenario.name, f"ratio to {against}", value, target.gate, target.aim, mark(value, target.gate, target.aim))
+
+
+def _absolute(scenario: ScenarioResult, target: Absolute) -> Verdict:
+    figures = values(scenario)
+    value = median(figures[OURS]) if OURS in figures else None
+    return Verdict(scenario.name, scenario.heading, value, target.gate, target.aim, mark(value, target.gate, target.aim))
+
+
+def _steepness(results: Results, line: str, target: Steepness) -> Verdict:
+    """Compared over the same points: from the first to the last that both have."""
+    points = points_of(results, line)
+    ours = growth(points.get(OURS, ()))
+    theirs = [grown for rival in RIVALS if (grown := growth(points.get(rival, ()))) is not None]
+    what = "growth, over that of the flattest of nginx and HAProxy"
+    if ours is None or not theirs:
+        return Verdict(f"{line} (line)", what, None, target.gate, target.aim, Mark.OPEN)
+    value = ours / min(theirs)
+    met = Mark.GATE if value <= target.gate else Mark.MISSED
+    verdict = Mark.AIM if met is Mark.GATE and ours <= target.aim else met
+    return Verdict(f"{line} (line)", what, value, target.gate, target.aim, verdict)
