@@ -49,8 +49,8 @@ def all_scenarios(scale: Scale) -> list[Scenario]:
     ]
 
 
-def _get(size: int = _SMALL, fields: dict[str, str] = requests.BROWSER, **more: int) -> Load:
-    return Load((requests.get(size, fields),), size=size, sources=_SOURCES, **more)
+def _get(size: int = _SMALL, fields: dict[str, str] = requests.BROWSER, connections: int = 64) -> Load:
+    return Load((requests.get(size, fields),), size=size, sources=_SOURCES, connections=connections)
 
 
 def _keepalive() -> list[Scenario]:
@@ -86,9 +86,7 @@ def _bodies() -> list[Scenario]:
 
 
 def _connections(scale: Scale) -> list[Scenario]:
-    closing = Load(
-        (requests.get_closing(_SMALL, requests.BROWSER),), size=_SMALL, sources=_SOURCES, close=True
-    )
+    closing = Load((requests.get_closing(_SMALL, requests.BROWSER),), size=_SMALL, sources=_SOURCES, close=True)
     full = Load(closing.requests, size=_SMALL, sources=_SOURCES, close=True, tls=True, count=scale.handshakes)
     resumed = Load(
         closing.requests, size=_SMALL, sources=_SOURCES, close=True, tls=True, resume=True, count=scale.handshakes
@@ -111,9 +109,7 @@ def _transfers(scale: Scale) -> list[Scenario]:
     amount = f"{size // GIB} GiB" if size >= GIB else f"{size // MIB} MiB"
     found = []
     for tls, how in ((False, ""), (True, " over TLS")):
-        down = Load(
-            (requests.get(size, requests.BROWSER),), size=size, connections=1, count=1, close=True, tls=tls
-        )
+        down = Load((requests.get(size, requests.BROWSER),), size=size, connections=1, count=1, close=True, tls=tls)
         head = requests.upload_head(_SMALL, size, requests.BROWSER)
         up = Load((head,), size=_SMALL, upload=size, connections=1, count=1, close=True, tls=tls)
         suffix = "-tls" if tls else ""
@@ -121,9 +117,7 @@ def _transfers(scale: Scale) -> list[Scenario]:
             (f"download{suffix}", f"Download of {amount}{how}", down),
             (f"upload{suffix}", f"Upload of {amount}{how}", up),
         ):
-            found.append(
-                Scenario(name, title, load, figure=Figure.CPU_MS_PER_GIB, unit="transfer", tls=tls, length=0)
-            )
+            found.append(Scenario(name, title, load, figure=Figure.CPU_MS_PER_GIB, unit="transfer", tls=tls, length=0))
     return found
 
 
@@ -143,7 +137,13 @@ def _idle(scale: Scale) -> list[Scenario]:
     tunnels = Load((requests.websocket(),), frame=128, connections=many, sources=_SOURCES)
     return [
         Scenario(
-            "idle-keepalive", f"{many:,} idle keepalive connections", kept, Kind.IDLE, Figure.KIB, "connection", length=0
+            "idle-keepalive",
+            f"{many:,} idle keepalive connections",
+            kept,
+            Kind.IDLE,
+            Figure.KIB,
+            "connection",
+            length=0,
         ),
         Scenario(
             "idle-websockets", f"{many:,} idle WebSockets", tunnels, Kind.IDLE, Figure.KIB, "connection", length=0

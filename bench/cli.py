@@ -57,7 +57,9 @@ def parse(arguments: Sequence[str] | None = None) -> Wanted:
     parser.add_argument("--only", nargs="+", default=[], metavar="GLOB", help="scenarios, such as 'tls-*'")
     parser.add_argument("--peers", default="", metavar="A,B", help="proxies beside vsproxy; default: all")
     parser.add_argument("--python", default=sys.executable, help="interpreter for which vsproxy is installed")
-    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder of results; default %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench-results"), help="folder of results; default %(default)s"
+    )
     parser.add_argument("--list", action="store_true", dest="list_only", help="name the scenarios and stop")
     given = parser.parse_args(arguments)
     quick = given.quick

@@ -64,7 +64,11 @@ class RunningLoad:
         self._requests.flush()
         command = ["taskset", "-c", str(core), str(program), f"--port={port}", f"--requests={self._requests.name}"]
         self._process = subprocess.Popen(
-            [*command, *load.arguments()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, *load.arguments()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self._longest = load.seconds + _END_S
 

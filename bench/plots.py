@@ -20,7 +20,7 @@ _STEADY = {"svg.hashsalt": "bench", "svg.fonttype": "none"}
 def plot_all(results: Results, directory: Path) -> list[Path]:
     """One file per scenario and line that has something to show, named after it."""
     found = []
-    with mpl.rc_context(_STEADY):
+    with mpl.rc_context(_STEADY):  # type: ignore[arg-type]
         for scenario in results.scenarios:
             if scenario.line is None and values(scenario):
                 found.append(_save(_bars(scenario), directory / f"{scenario.name}.svg"))

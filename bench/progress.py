@@ -39,7 +39,8 @@ class Progress:
 
     def show(self, scenario: Scenario, proxy: str, what: str) -> None:
         """What runs now."""
-        self._bar.update(self._task, description=f"{scenario.name}: {proxy}, {what}; {self._left - 1} scenarios after it")
+        text = f"{scenario.name}: {proxy}, {what}; {self._left - 1} scenarios after it"
+        self._bar.update(self._task, description=text)
 
     def advance(self) -> None:
         """One round of one proxy is over."""

@@ -24,13 +24,14 @@ _COLUMNS = (
     ("p99 µs", "p99_us", ",.0f"),
     ("p99.9 µs", "p999_us", ",.0f"),
 )
+_LAST_COLUMNS = ("per second", "busy", "memory MiB", "errors")
 _EXPLAINED = """\
 Each row is the median of the rounds. *Ratio* is the figure over that of the best proxy other than vsproxy, round by
 round: median, and least to most in brackets. CPU is user and system time of all the proxy's processes, from the
 scheduler's nanoseconds; its split is the kernel's estimate. *Busy* is the processor time over wall time of the proxy's
 core: below 95 % (marked !) it had waited for load or servers, and an idle proxy does less per wake-up. Memory is the
-most that its processes had, what they share counted once. Every byte of every answer was compared with what it had to
-be; where one was wrong or missing, the row is void.
+most that its processes had, what they share counted once. Every byte of every answer and of every upload was compared
+with what it had to be (of HTTP/2: every status and length); where one was wrong or missing, the row is void.
 """
 
 
@@ -85,7 +86,7 @@ def _scenario(scenario: ScenarioResult) -> str:
     figures = values(scenario)
     rival = best({name: found for name, found in figures.items() if name != OURS})
     columns = [column for column in _COLUMNS if _has(scenario, column[1])]
-    head = ["", scenario.heading, "ratio", *(title for title, _, _ in columns), "per second", "busy", "memory MiB", "errors"]
+    head = ["", scenario.heading, "ratio", *(title for title, _, _ in columns), *_LAST_COLUMNS]
     rows = []
     for name, result in scenario.proxies.items():
         if not result.counts:
@@ -154,7 +155,10 @@ def _line(results: Results, line: str) -> str:
 def _line_note(line: str) -> str:
     if line != "workers":
         return ""
-    return "Two workers share the second core with load and servers: the time per request can be compared, the rate cannot."
+    return (
+        "Two workers share the second core with load and servers: "
+        "the time per request can be compared, the rate cannot."
+    )
 
 
 def _link(named: dict[str, str], stem: str) -> list[str]:
@@ -163,7 +167,7 @@ def _link(named: dict[str, str], stem: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Renders again what was measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench.report", description="Make report and plots of results.json.")
+    parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("results", type=Path)
     parser.add_argument("--out", type=Path, help="folder of report and plots; default: that of the results")
     given = parser.parse_args(arguments)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
-_BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+BROWSER = {
+    "User-Agent": (
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
+    ),
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
     "Accept-Encoding": "gzip, deflate, br, zstd",
     "Accept-Language": "en-US,en;q=0.9,de;q=0.8",
@@ -25,9 +27,8 @@ _WEBSOCKET = {
 _HOST = {"Host": "localhost"}
 
 BARE: dict[str, str] = {}
-BROWSER = _BROWSER
 # With Host, 30 fields.
-THIRTY_FIELDS = {**_BROWSER, **{f"X-Field-{number}": f"value-{number:032d}" for number in range(20)}}
+THIRTY_FIELDS = {**BROWSER, **{f"X-Field-{number}": f"value-{number:032d}" for number in range(20)}}
 
 
 def get(size: int, fields: dict[str, str], prefix: str = "/") -> bytes:

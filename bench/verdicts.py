@@ -81,20 +81,26 @@ def _ratio(scenario: ScenarioResult, target: Target) -> Verdict:
     rival = best({name: found for name, found in figures.items() if name in target.against})
     value = spread(ratios(figures[OURS], figures[rival])).median if rival and OURS in figures else None
     against = rival or " or ".join(target.against)
-    return Verdict(scenario.name, f"ratio to {against}", value, target.gate, target.aim, mark(value, target.gate, target.aim))
+    return _verdict(scenario.name, f"ratio to {against}", value, target)
 
 
 def _absolute(scenario: ScenarioResult, target: Absolute) -> Verdict:
     figures = values(scenario)
     value = median(figures[OURS]) if OURS in figures else None
-    return Verdict(scenario.name, scenario.heading, value, target.gate, target.aim, mark(value, target.gate, target.aim))
+    return _verdict(scenario.name, scenario.heading, value, target)
+
+
+def _verdict(scenario: str, what: str, value: float | None, target: Target | Absolute) -> Verdict:
+    return Verdict(scenario, what, value, target.gate, target.aim, mark(value, target.gate, target.aim))
 
 
 def _steepness(results: Results, line: str, target: Steepness) -> Verdict:
-    """Compared over the same points: from the first to the last that both have."""
+    """Of those who were measured at both ends: half a line may look flat."""
     points = points_of(results, line)
-    ours = growth(points.get(OURS, ()))
-    theirs = [grown for rival in RIVALS if (grown := growth(points.get(rival, ()))) is not None]
+    ends = _ends(results, line)
+    grown = {name: growth(found) for name, found in points.items() if ends == (found[0][0], found[-1][0])}
+    ours = grown.get(OURS)
+    theirs = [factor for name in RIVALS if (factor := grown.get(name)) is not None]
     what = "growth, over that of the flattest of nginx and HAProxy"
     if ours is None or not theirs:
         return Verdict(f"{line} (line)", what, None, target.gate, target.aim, Mark.OPEN)
@@ -102,3 +108,8 @@ def _steepness(results: Results, line: str, target: Steepness) -> Verdict:
     met = Mark.GATE if value <= target.gate else Mark.MISSED
     verdict = Mark.AIM if met is Mark.GATE and ours <= target.aim else met
     return Verdict(f"{line} (line)", what, value, target.gate, target.aim, verdict)
+
+
+def _ends(results: Results, line: str) -> tuple[int, int]:
+    xs = [scenario.x for scenario in results.scenarios if scenario.line == line and scenario.x is not None]
+    return min(xs), max(xs)

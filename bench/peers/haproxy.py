@@ -37,9 +37,7 @@ class Haproxy(Peer):
             # Standard output is a file: a write per line, and no syslog daemon whose time nobody would count.
             "GLOBAL_LOG": "log stdout format raw local0" if setup.access_log else "",
             "LOG": lines(_COMBINED, 4) if setup.access_log else "",
-            "SERVERS": lines(
-                (f"server s{number} {address}" for number, address in enumerate(setup.servers)), 4
-            ),
+            "SERVERS": lines((f"server s{number} {address}" for number, address in enumerate(setup.servers)), 4),
             "ROUTES": lines(self._routes(setup), 4),
         }
 

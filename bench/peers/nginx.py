@@ -29,7 +29,9 @@ class Nginx(Peer):
 
     def values(self, setup: Setup) -> dict[str, object]:
         certificate = setup.certificate
-        tls = [line.format(certificate=certificate.certificate, key=certificate.key) for line in _TLS] if certificate else []
+        tls: list[str] = []
+        if certificate:
+            tls = [line.format(certificate=certificate.certificate, key=certificate.key) for line in _TLS]
         log = f"{setup.directory}/nginx-access.log combined buffer=64k flush=1s" if setup.access_log else "off"
         return {
             "DIR": setup.directory,
