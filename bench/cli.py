@@ -106,7 +106,7 @@ def run(wanted: Wanted, console: Console) -> int:
     scenarios = all_scenarios(quick_scale(most) if wanted.quick else full_scale(most))
     if wanted.list_only:
         for scenario in scenarios:
-            console.print(f"{scenario.name:24} {scenario.title}: {scenario.heading}", highlight=False)
+            console.print(f"{scenario.name:24} {scenario.title}: {scenario.heading}", highlight=False, soft_wrap=True)
         return 0
     chosen = choose_scenarios(scenarios, wanted)
     peers, missing = choose_peers(all_peers(wanted.python), wanted)
@@ -141,9 +141,9 @@ def _measure(plan: Plan, chosen: Sequence[Scenario], results: Results, path: Pat
     save(results, path)
     report = write_report(results, path.parent)
     console.print(report.read_text(), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{path} and {report}", highlight=False)
+    console.print(f"{path} and {report}", highlight=False, soft_wrap=True)
     for scenario, proxy, why in results.voids:
-        console.print(f"VOID {scenario}, {proxy}: {why}", style="red", highlight=False)
+        console.print(f"VOID {scenario}, {proxy}: {why}", style="red", highlight=False, soft_wrap=True)
     return 1 if results.voids or interrupted else 0
 
 
@@ -162,5 +162,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(parse(arguments), console)
     except BenchError as error:
-        Console(stderr=True).print(f"bench: {error}", style="red", highlight=False)
+        Console(stderr=True).print(f"bench: {error}", style="red", highlight=False, soft_wrap=True)
         return 1

@@ -37,7 +37,9 @@ class Measuring:
         if scenario.kind is Kind.HTTP2:
             run_h2load(self.cores.load, proxy.setup.port, scenario.load, 1000)
         elif scenario.load.size < _GIB // 16 and not scenario.load.upload:
-            connections = min(scenario.load.connections, _ORDINARY_CONNECTIONS)
+            connections = scenario.load.connections
+            if scenario.kind is Kind.IDLE:
+                connections = min(connections, _ORDINARY_CONNECTIONS)
             load = replace(scenario.load, seconds=seconds, count=0, connections=connections)
             self._run(load, proxy)
 

@@ -23,7 +23,7 @@ class Progress:
 
     def __init__(self, console: Console, scenarios: Sequence[Scenario], proxies: int, rounds: int) -> None:
         columns = (
-            BarColumn(20),
+            BarColumn(10),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -39,7 +39,7 @@ class Progress:
 
     def show(self, scenario: Scenario, proxy: str, what: str) -> None:
         """What runs now."""
-        text = f"{scenario.name}: {proxy}, {what}; {self._left - 1} scenarios after it"
+        text = f"{scenario.name}, {proxy}, {what}; {self._left - 1} more"
         self._bar.update(self._task, description=text)
 
     def advance(self) -> None:
@@ -48,7 +48,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._bar.console.print(text, style="red", highlight=False)
+        self._bar.console.print(text, style="red", highlight=False, soft_wrap=True)
 
     def done(self, result: ScenarioResult) -> None:
         """A scenario is over."""
@@ -59,7 +59,9 @@ class Progress:
             f"{name} {median(sample.value for sample in one.samples):,.2f}" if one.counts else f"{name} -"
             for name, one in result.proxies.items()
         ]
-        self._bar.console.print(f"{result.name} ({result.heading}): {', '.join(figures)}", highlight=False)
+        self._bar.console.print(
+            f"{result.name} ({result.heading}): {', '.join(figures)}", highlight=False, soft_wrap=True
+        )
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -85,7 +85,7 @@ class Runner:
                 peer.name: self._setup(scenario, directory, port, addresses)
                 for peer, port in zip(peers, ports, strict=True)
             }
-            if scenario.kind is Kind.IDLE:
+            if scenario.fresh:
                 scene.run_fresh(peers, setups)
             else:
                 scene.run_together(peers, setups)
@@ -129,7 +129,7 @@ class _Scene:
                     self._sample(name, proxy, number)
 
     def run_fresh(self, peers: list[Peer], setups: dict[str, Setup]) -> None:
-        """Each starts anew for each round: memory that was used once would not grow again."""
+        """Each starts anew for each round."""
         for number in range(self._plan.rounds):
             for peer in peers:
                 if self._result.proxies[peer.name].void is not None:

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from bench.load import Load
 
+_MANY = 2000
+
 
 class Kind(StrEnum):
     """How it is measured."""
@@ -55,6 +57,15 @@ class Scenario:
     length: float = 1.0
     line: Line | None = None
     quick: bool = True
+
+    @property
+    def fresh(self) -> bool:
+        """Whether each round is of a proxy that has just started, while no other runs.
+
+        Memory that was used once would not grow again; and what the servers may have open is not enough for the
+        connections of all proxies, if each has many.
+        """
+        return self.kind is Kind.IDLE or self.load.connections > _MANY
 
     @property
     def heading(self) -> str:
