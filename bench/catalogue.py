@@ -17,22 +17,25 @@ _SOURCES = 50
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the large things are."""
+    """How large the large things are: `transfer` in bytes, `idle` and `active` in connections."""
 
     transfer: int
     handshakes: int
-    connections: int
+    idle: int
+    active: int
     every_point: bool
 
 
 def full_scale(most_connections: int) -> Scale:
     """As far as the open files allow."""
-    return Scale(GIB, 5000, min(10_000, most_connections), True)
+    # Envoy opens more connections to servers than it has requests, while those that it has opened are not ready.
+    active = most_connections * 2 // 3
+    return Scale(GIB, 5000, min(10_000, most_connections), min(10_000, active), True)
 
 
 def quick_scale(most_connections: int) -> Scale:
     """What can be seen in two minutes."""
-    return Scale(64 * MIB, 200, min(1000, most_connections), False)
+    return Scale(64 * MIB, 200, min(1000, most_connections), min(1000, most_connections), False)
 
 
 def all_scenarios(scale: Scale) -> list[Scenario]:
@@ -132,7 +135,7 @@ def _open_loop() -> Scenario:
 
 
 def _idle(scale: Scale) -> list[Scenario]:
-    many = scale.connections
+    many = scale.idle
     kept = _get(connections=many)
     tunnels = Load((requests.websocket(),), frame=128, connections=many, sources=_SOURCES)
     return [
@@ -163,7 +166,7 @@ def _growth(scale: Scale) -> list[Scenario]:
         prefixes = ["/"] if count == 1 else [f"/r{number}/" for number in range(count)]
         load = Load(requests.spread(_SMALL, requests.BROWSER, prefixes), size=_SMALL, sources=_SOURCES)
         found.append(_point("routes", count, f"{count:,} routes", load, routes=count))
-    for count in _points(scale, 1, 10, 100, 1000, scale.connections):
+    for count in _points(scale, 1, 10, 100, 1000, scale.active):
         found.append(
             _point("connections", count, f"{count:,} connections", _get(connections=count), keepalive=max(64, count))
         )

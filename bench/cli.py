@@ -103,7 +103,8 @@ def run(wanted: Wanted, console: Console) -> int:
     """The benchmark; 1 if something is void. Raises BenchError if it cannot begin."""
     descriptors = raise_descriptor_limit()
     most = most_connections(descriptors)
-    scenarios = all_scenarios(quick_scale(most) if wanted.quick else full_scale(most))
+    scale = quick_scale(most) if wanted.quick else full_scale(most)
+    scenarios = all_scenarios(scale)
     if wanted.list_only:
         for scenario in scenarios:
             console.print(f"{scenario.name:24} {scenario.title}: {scenario.heading}", highlight=False, soft_wrap=True)
@@ -112,7 +113,11 @@ def run(wanted: Wanted, console: Console) -> int:
     peers, missing = choose_peers(all_peers(wanted.python), wanted)
     versions = {peer.name: peer.version() for peer in peers} | dict(missing)
     cores = choose_cores()
-    settings = {"rounds": f"{wanted.rounds} of {wanted.seconds:g} s", "mode": "quick" if wanted.quick else "full"}
+    settings = {
+        "rounds": f"{wanted.rounds} of {wanted.seconds:g} s",
+        "mode": "quick" if wanted.quick else "full",
+        "most connections": f"{scale.idle:,} idle, {scale.active:,} active, as the open files allow",
+    }
     results = Results(describe_machine(cores, descriptors), versions, settings)
     os.sched_setaffinity(0, {cores.load})
     wanted.out.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,8 @@ class Measuring:
             connections = scenario.load.connections
             if scenario.kind is Kind.IDLE:
                 connections = min(connections, _ORDINARY_CONNECTIONS)
-            load = replace(scenario.load, seconds=seconds, count=0, connections=connections)
+            # Less for a short round; there are many of them.
+            load = replace(scenario.load, seconds=seconds * (scenario.length or 1), count=0, connections=connections)
             self._run(load, proxy)
 
     def sample(self, scenario: Scenario, proxy: RunningProxy) -> Sample:
