@@ -27,7 +27,7 @@ enum stage { WARMING, MEASURING, DRAINING };
 
 struct slot {
     struct channel channel;
-    bool busy, tunnel, warm;
+    bool busy, tunnel, warm, measured;
     struct message in;
     struct request out;
     size_t sent;
@@ -117,6 +117,7 @@ static void next(struct slot *slot) {
     }
     if (!may_issue()) return;
     issued++;
+    slot->measured = true;
     now = clock_now();
     if (!options.close) {
         begin(slot, now);
@@ -129,10 +130,11 @@ static void next(struct slot *slot) {
 static void complete(struct slot *slot) {
     slot->busy = false;
     if (slot->tunnel || !options.frame) slot->warm = true;
-    if (stage != WARMING) {
+    if (slot->measured) {
         finished++;
         histogram_add(&histogram, now - slot->began);
     }
+    slot->measured = false;
     if (options.close) {
         channel_close(&slot->channel);
         next(slot);
@@ -221,10 +223,10 @@ static void established(struct slot *slot) {
     if (options.close) {
         uint64_t when = stage == WARMING ? now : slot->began;
         begin(slot, when);
-    } else if (stage == WARMING || options.frame) {
-        begin(slot, now);
-    } else {
+    } else if (stage != WARMING) {
         next(slot);
+    } else if (!slot->warm) {
+        begin(slot, now);
     }
 }
 
@@ -250,7 +252,8 @@ static void issue_scheduled(void) {
         if (due > now) return;
         scheduled++;
         issued++;
-        begin(idle[--idle_count], due);
+        idle[--idle_count]->measured = true;
+        begin(idle[idle_count], due);
     }
 }
 
@@ -286,7 +289,11 @@ static void measure(void) {
     opened = 0;
     started = last_byte = now = clock_now();
     idle_count = 0;
-    for (int i = 0; i < options.connections && !failure; i++) next(&slots[i]);
+    for (int i = 0; i < options.connections && !failure; i++) {
+        /* Those that are being opened again begin when they are open. */
+        bool ready = slots[i].channel.state == OPEN && !slots[i].busy;
+        if (options.close || ready) next(&slots[i]);
+    }
     while (!failure && may_issue()) {
         issue_scheduled();
         wait_for_events(SECOND / 100);
