@@ -119,10 +119,9 @@ def run(wanted: Wanted, console: Console) -> int:
         "most connections": f"{scale.idle:,} idle, {scale.active:,} active, as the open files allow",
     }
     results = Results(describe_machine(cores, descriptors), versions, settings)
-    os.sched_setaffinity(0, {cores.load})
     wanted.out.mkdir(parents=True, exist_ok=True)
     path = wanted.out / "results.json"
-    with _directory() as directory:
+    with _directory() as directory, _staying_on(cores.load):
         plan = Plan(
             peers=peers,
             missing=missing,
@@ -159,6 +158,16 @@ def _directory() -> Iterator[Path]:
         yield directory
     finally:
         remove_directory(directory)
+
+
+@contextmanager
+def _staying_on(core: int) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

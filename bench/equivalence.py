@@ -9,6 +9,8 @@ import ssl
 from bench.errors import VoidError
 from bench.peers.base import Setup
 
+_LONGEST_S = 10
+
 
 def check_forwarded(setup: Setup) -> None:
     """Raises VoidError if a field is missing or wrong, or the certificate does not fit its CA."""
@@ -46,6 +48,6 @@ def _check_address(text: str) -> None:
 
 def _connect(setup: Setup) -> http.client.HTTPConnection:
     if setup.certificate is None:
-        return http.client.HTTPConnection("127.0.0.1", setup.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", setup.port, timeout=_LONGEST_S)
     context = ssl.create_default_context(cafile=str(setup.certificate.ca))
-    return http.client.HTTPSConnection("127.0.0.1", setup.port, timeout=30, context=context)
+    return http.client.HTTPSConnection("127.0.0.1", setup.port, timeout=_LONGEST_S, context=context)

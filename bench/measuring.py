@@ -9,7 +9,7 @@ from bench.cpu import CpuTime, cpu_time
 from bench.errors import VoidError
 from bench.h2load import run_h2load
 from bench.load import Answered, Load, RunningLoad
-from bench.memory import PeakMemory, pss_kib
+from bench.memory import PeakMemory, own_kib, pss_kib
 from bench.native_programs import Programs
 from bench.processes import Cores
 from bench.results import Sample
@@ -67,17 +67,19 @@ class Measuring:
                 before = _cpu_time(proxy)
                 answered = running.go()
                 used = _cpu_time(proxy).since(before)
+        _expect_alive(proxy)
         return answered, used, peak.kib
 
     def _idle(self, scenario: Scenario, proxy: RunningProxy) -> Sample:
-        before = pss_kib(proxy.pid)
+        before = own_kib(proxy.pid)
         with RunningLoad(self.programs.load, self.cores.load, proxy.setup.port, scenario.load) as running:
             running.wait_ready()
             time.sleep(_SETTLE_S)
-            after = pss_kib(proxy.pid)
+            after, all_of_it = own_kib(proxy.pid), pss_kib(proxy.pid)
             running.stop()
         count = scenario.load.connections
-        return Sample(value=(after - before) / count, units=count, seconds=_SETTLE_S, peak_kib=after)
+        _expect_alive(proxy)
+        return Sample(value=(after - before) / count, units=count, seconds=_SETTLE_S, peak_kib=all_of_it)
 
     def _http2(self, scenario: Scenario, proxy: RunningProxy) -> Sample:
         load, core, port = scenario.load, self.cores.load, proxy.setup.port
@@ -87,7 +89,14 @@ class Measuring:
             before = _cpu_time(proxy)
             answered = run_h2load(core, port, load, count)
             used = _cpu_time(proxy).since(before)
+        _expect_alive(proxy)
         return to_sample(scenario, answered, used, peak.kib)
+
+
+def _expect_alive(proxy: RunningProxy) -> None:
+    """Its children may go on without it, and nobody would count what they do."""
+    if not proxy.process.alive:
+        raise VoidError(f"it ended: {proxy.process.last_words()}")
 
 
 def _cpu_time(proxy: RunningProxy) -> CpuTime:

@@ -14,14 +14,22 @@ _INTERVAL_S = 0.25
 
 def pss_kib(pid: int) -> int:
     """KiB of the family. Raises FileNotFoundError if `pid` does not live."""
+    return _sum(pid, r"Pss")
+
+
+def own_kib(pid: int) -> int:
+    """The same without what is of files: the share of a library falls when another program loads it too."""
+    return _sum(pid, r"Pss_Anon|Pss_Shmem")
+
+
+def _sum(pid: int, fields: str) -> int:
     total = 0
     for member in family(pid):
         try:
             text = Path(f"/proc/{member}/smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # Ended meanwhile.
-        found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-        total += int(found.group(1)) if found else 0
+        total += sum(int(kib) for kib in re.findall(rf"^(?:{fields}):\s+(\d+) kB", text, re.MULTILINE))
     return total
 
 

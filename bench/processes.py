@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
 import socket
 import subprocess
 import time
@@ -113,13 +115,16 @@ class Process:
             self._process.terminate()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that takes too long."""
+        """SIGTERM, and SIGKILL if that takes too long, and to those of its children that are left."""
         self.ask_to_stop()
         try:
             self._process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # It had a session of its own, and so the group has its number.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

@@ -82,7 +82,7 @@ class Runner:
             peers = [peer for peer in plan.peers if result.proxies[peer.name].skipped is None]
             ports = free_ports(len(peers))
             setups = {
-                peer.name: self._setup(scenario, directory, port, addresses)
+                peer.name: self._setup(scenario, _folder(directory, peer.name), port, addresses)
                 for peer, port in zip(peers, ports, strict=True)
             }
             if scenario.fresh:
@@ -195,6 +195,12 @@ def _stopping(process: Process) -> Iterator[None]:
         yield
     finally:
         process.stop()
+
+
+def _folder(directory: Path, name: str) -> Path:
+    path = directory / name
+    path.mkdir()
+    return path
 
 
 def make_directory() -> Path:

@@ -18,7 +18,8 @@ SSL_CTX *channel_tls(bool resume) {
     SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_verify(tls, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_session_cache_mode(tls, resume ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL : SSL_SESS_CACHE_OFF);
+    long cache = resume ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL : SSL_SESS_CACHE_OFF;
+    SSL_CTX_set_session_cache_mode(tls, cache);
     if (resume) SSL_CTX_sess_set_new_cb(tls, keep_session);
     return tls;
 }

@@ -200,7 +200,8 @@ static void take_bytes(struct slot *slot, size_t got) {
 
 static void closed(struct slot *slot) {
     if (slot->busy && slot->in.phase != HEAD && message_closed(&slot->in)) check_answer(slot);
-    else if (slot->busy) fail(slot->in.phase == HEAD ? "a connection was closed without an answer" : "an answer was cut short");
+    else if (slot->busy && slot->in.phase == HEAD) fail("a connection was closed without an answer");
+    else if (slot->busy) fail("an answer was cut short");
     else fail("a connection was closed while idle");
 }
 

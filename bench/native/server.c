@@ -105,8 +105,8 @@ static void prepare_answer(struct client *client) {
         client->tunnel = true;
         client->out_size = (size_t)snprintf(
             client->out, sizeof client->out,
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-            client->accept);
+            "HTTP/1.1 101 Switching Protocols\r\n%s\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+            "Upgrade: websocket\r\nConnection: Upgrade", client->accept);
     } else if (!client->wants_head || refused) {
         client->body_size = refused ? 0 : client->answer;
         client->out_size = (size_t)snprintf(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bench.memory import PeakMemory, pss_kib
+from bench.memory import PeakMemory, own_kib, pss_kib
 
 MIB = 1024
 
@@ -50,9 +50,11 @@ def tell(process: subprocess.Popen[str], word: str) -> None:
 
 def test_what_is_taken_is_seen() -> None:
     process = start()
-    before = pss_kib(process.pid)
+    before, own = pss_kib(process.pid), own_kib(process.pid)
+    assert 0 < own < before
     tell(process, "taken")
     assert 63 * MIB <= pss_kib(process.pid) - before <= 70 * MIB
+    assert 63 * MIB <= own_kib(process.pid) - own <= 70 * MIB
     process.communicate()
 
 
