@@ -48,6 +48,9 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
 EOF
 }
 
+# has_openssl_headers: whether C that speaks TLS can be compiled here.
+has_openssl_headers() { "${CC:-cc}" -E -x c -include openssl/ssl.h /dev/null >/dev/null 2>&1; }
+
 # copy_sources FOLDER: what a build reads, away from the source tree, which then stays free of what a build
 # leaves behind.
 copy_sources() {

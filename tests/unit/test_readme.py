@@ -15,7 +15,7 @@ from vsproxy import Config, Proxy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-SCRIPTS = ("scripts/demo", "scripts/test", ".ci/run")
+SCRIPTS = ("scripts/demo", "scripts/test", "scripts/bench", ".ci/run")
 
 
 def blocks(language: str) -> list[str]:
