@@ -17,9 +17,9 @@ from bench.verdicts import lines_of, points_of, values, verdicts
 
 _BUSY = 0.95
 _COLUMNS = (
-    ("CPU µs", "cpu_us", ".2f"),
-    ("user", "user_us", ".2f"),
-    ("system", "system_us", ".2f"),
+    ("CPU µs", "cpu_us", ",.2f"),
+    ("user µs", "user_us", ",.2f"),
+    ("system µs", "system_us", ",.2f"),
     ("p50 µs", "p50_us", ",.0f"),
     ("p99 µs", "p99_us", ",.0f"),
     ("p99.9 µs", "p999_us", ",.0f"),
@@ -85,15 +85,15 @@ def _targets(results: Results) -> str:
 def _scenario(scenario: ScenarioResult) -> str:
     figures = values(scenario)
     rival = best({name: found for name, found in figures.items() if name != OURS})
-    columns = [column for column in _COLUMNS if _has(scenario, column[1])]
+    columns = [column for column in _COLUMNS if _has(scenario, column[1]) and column[0] not in scenario.heading]
     head = ["", scenario.heading, "ratio", *(title for title, _, _ in columns), *_LAST_COLUMNS]
     rows = []
     for name, result in scenario.proxies.items():
-        if not result.counts:
-            rows.append([name, *["-"] * (len(head) - 2), _why_not(result)])
-            continue
-        ratio = spread(ratios(figures[name], figures[rival])) if rival else None
-        rows.append([name, f"{median(figures[name]):,.2f}", _ratio(ratio), *_cells(result.samples, columns), "0"])
+        cells = ["-"] * (len(head) - 2)
+        if result.counts:
+            ratio = spread(ratios(figures[name], figures[rival])) if rival else None
+            cells = [f"{median(figures[name]):,.2f}", _ratio(ratio), *_cells(result.samples, columns)]
+        rows.append([name, *cells, _errors(result)])
     text = table(head, rows)
     return f"{scenario.note}.\n\n{text}" if scenario.note else text
 
@@ -127,10 +127,13 @@ def _ratio(found: Spread | None) -> str:
     return f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})" if found else "-"
 
 
-def _why_not(result: ProxyResult) -> str:
+def _errors(result: ProxyResult) -> str:
+    """One would be the end of it: the first has made a result void."""
     if result.void is not None:
         return f"VOID: {result.void}"
-    return result.skipped or "did not run"
+    if result.skipped is not None:
+        return result.skipped
+    return "none" if result.counts else "did not run"
 
 
 def _line(results: Results, line: str) -> str:
@@ -144,7 +147,7 @@ def _line(results: Results, line: str) -> str:
     heading = next(scenario.heading for scenario in results.scenarios if scenario.line == line)
     text = table([heading, *(f"{x:,}" for x in xs), "last / first"], rows)
     missing = [
-        f"- {scenario.title}, {name}: {_why_not(result)}"
+        f"- {scenario.title}, {name}: {_errors(result)}"
         for scenario in results.scenarios
         for name, result in scenario.proxies.items()
         if scenario.line == line and not result.counts

@@ -24,17 +24,17 @@ class Spread:
     high: float
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Raises statistics.StatisticsError if there are none."""
-    return Spread(median(values), min(values), max(values))
+def spread(values: Sequence[float]) -> Spread | None:
+    """None of none."""
+    return Spread(median(values), min(values), max(values)) if values else None
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Round by round: what disturbs the machine for a while disturbs both. A round that one has not is left out.
+    """Round by round: what disturbs the machine for a while disturbs both.
 
-    Raises ZeroDivisionError if one of `theirs` is 0.
+    A round that one of them has not is left out, and so is one in which theirs is nothing: memory may not have grown.
     """
-    return [our / their for our, their in zip(ours, theirs, strict=False)]
+    return [our / their for our, their in zip(ours, theirs, strict=False) if their > 0]
 
 
 def best(figures: dict[str, Sequence[float]]) -> str | None:
@@ -43,8 +43,8 @@ def best(figures: dict[str, Sequence[float]]) -> str | None:
 
 
 def growth(points: Sequence[tuple[int, float]]) -> float | None:
-    """The last of a line over its first, by x; None if there are not two."""
+    """The last of a line over its first, by x; None if there are not two, or the first is nothing."""
     ordered = sorted(points)
-    if len(ordered) < 2:
+    if len(ordered) < 2 or ordered[0][1] <= 0:
         return None
     return ordered[-1][1] / ordered[0][1]

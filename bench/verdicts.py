@@ -79,7 +79,8 @@ def points_of(results: Results, line: str) -> dict[str, list[tuple[int, float]]]
 def _ratio(scenario: ScenarioResult, target: Target) -> Verdict:
     figures = values(scenario)
     rival = best({name: found for name, found in figures.items() if name in target.against})
-    value = spread(ratios(figures[OURS], figures[rival])).median if rival and OURS in figures else None
+    found = spread(ratios(figures[OURS], figures[rival])) if rival and OURS in figures else None
+    value = found.median if found else None
     against = rival or " or ".join(target.against)
     return _verdict(scenario.name, f"ratio to {against}", value, target)
 

@@ -210,8 +210,11 @@ static void listen_on(const char *text) {
 }
 
 static void update_date(void) {
+    static time_t told;
     time_t now = time(NULL);
     struct tm parts;
+    if (now == told) return;
+    told = now;
     gmtime_r(&now, &parts);
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.catalogue import all_scenarios, full_scale, quick_scale
 from bench.cli import choose_peers, choose_scenarios, parse
 from bench.errors import BenchError, VoidError
 from bench.h2load import read_output
+from bench.peers.base import Setup
 from bench.peers.nginx import Nginx
 from bench.peers.registry import all_peers
 from bench.results import load
@@ -109,6 +111,25 @@ def test_a_run_ends_with_results_and_a_status(
     report = (tmp_path / "report.md").read_text()
     assert ("VOID" in report) == bool(status)
     assert (tmp_path / "post-1k.svg").exists()
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting(Nginx):
+        def command(self, config: Path, setup: Setup) -> list[str]:
+            if setup.access_log:
+                raise KeyboardInterrupt
+            return super().command(config, setup)
+
+    monkeypatch.setattr(cli, "all_peers", lambda python: (Interrupting(),))
+    chosen = ("--only", "keepalive-bare", "keepalive-log")
+    arguments = ("--quick", "--seconds", "0.1", "--rounds", "1", *chosen, "--out", str(tmp_path))
+    before = os.sched_getaffinity(0)
+    assert cli.run(parse(arguments), Console(file=(tmp_path / "said").open("w"))) == 1
+    assert os.sched_getaffinity(0) == before
+    first, second = load(tmp_path / "results.json").scenarios
+    assert first.proxies["nginx"].counts
+    assert not second.proxies["nginx"].samples
+    assert "did not run" in (tmp_path / "report.md").read_text()
 
 
 H2LOAD = """\

@@ -60,8 +60,8 @@ def test_the_report_has_figures_ratios_and_reasons() -> None:
     text = section(render(run()), "Title of tls-keepalive")
     ours = row(text, "vsproxy")
     assert ours[1:3] == ["10.00", "1.00 (0.90-1.20)"]
-    assert ours[3:6] == ["10.00", "2.50", "7.50"]
-    assert ours[-4:] == ["2,000", "99%", "2.0", "0"]
+    assert ours[3:5] == ["2.50", "7.50"]
+    assert ours[-4:] == ["2,000", "99%", "2.0", "none"]
     assert row(text, "nginx")[-3] == "50% !"
     assert row(text, "haproxy")[-1] == "VOID: a wrong byte / in the body"
     assert row(text, "caddy")[-1] == "not installed"
@@ -74,6 +74,11 @@ def test_the_report_has_lines_targets_and_the_machine() -> None:
     assert row(text, "processor") == ["processor", "Some CPU"]
     assert row(section(text, "Growth: routes"), "vsproxy")[-1] == "1.10"
     assert "compiled" in text
+
+
+def test_a_rival_without_growth_leaves_no_ratio() -> None:
+    found = results(scenario("idle-keepalive", vsproxy=measured(2.0), nginx=measured(0.0)))
+    assert row(section(render(found), "Title of idle-keepalive"), "vsproxy")[1:3] == ["2.00", "-"]
 
 
 def test_plots_are_made_and_linked(tmp_path: Path) -> None:

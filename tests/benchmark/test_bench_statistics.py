@@ -15,6 +15,7 @@ rounds = st.lists(figures, min_size=1, max_size=9)
 @given(rounds)
 def test_a_spread_holds_every_round(values: list[float]) -> None:
     found = spread(values)
+    assert found is not None
     assert found.low == min(values)
     assert found.high == max(values)
     assert sum(value <= found.median for value in values) >= len(values) / 2
@@ -34,6 +35,12 @@ def test_a_quantile_has_its_share_below_it(values: list[float], share: float) ->
     assert found in values
     assert sum(value < found for value in values) <= share * len(values)
     assert sum(value <= found for value in values) >= share * len(values)
+
+
+def test_what_did_not_grow_has_no_ratio() -> None:
+    assert ratios([1.0, 2.0, 3.0], [0.0, 4.0, -1.0]) == [0.5]
+    assert spread(ratios([1.0], [0.0])) is None
+    assert growth([(1, 0.0), (2, 1.0)]) is None
 
 
 def test_a_quantile_of_nothing_is_refused() -> None:
