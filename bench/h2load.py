@@ -27,7 +27,12 @@ def run_h2load(core: int, port: int, load: Load, count: int) -> Answered:
     with tempfile.TemporaryDirectory(prefix="bench-h2load-") as directory:
         log = Path(directory, "requests")
         command = ["taskset", "-c", str(core), "h2load", f"-n{count}", f"-c{load.connections}", f"-m{_STREAMS}"]
-        command += [f"--log-file={log}", f"https://127.0.0.1:{port}/b/{load.size}"]
+        # As native/channel.c has it for the others.
+        command += [
+            "--tls13-ciphers=TLS_AES_128_GCM_SHA256",
+            f"--log-file={log}",
+            f"https://127.0.0.1:{port}/b/{load.size}",
+        ]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST_S, check=False)
         except subprocess.TimeoutExpired as error:

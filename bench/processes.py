@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 import signal
 import socket
@@ -17,6 +18,9 @@ from bench.errors import BenchError
 
 _START_S = 60.0
 _STOP_S = 10.0
+# Below those that the kernel gives to connections: ten thousand of these may be in use, or were a minute ago.
+_PORTS = (12_000, 32_000)
+_TRIES = 1000
 DESCRIPTORS = 65536
 # Of a proxy's, beside those of connections.
 _OTHER_DESCRIPTORS = 500
@@ -128,12 +132,15 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody has now, none twice."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+    """Ports of 127.0.0.1 that nobody has now, none twice. Raises BenchError if so many cannot be found."""
+    with contextlib.ExitStack() as stack:
+        found: list[int] = []
+        for _ in range(_TRIES):
+            if len(found) == count:
+                return found
+            sock = stack.enter_context(socket.socket())
+            port = random.randrange(*_PORTS)
+            with contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                found.append(port)
+    raise BenchError(f"{count} free ports were not found from {_PORTS[0]} to {_PORTS[1]}")

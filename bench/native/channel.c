@@ -16,6 +16,8 @@ static int keep_session(SSL *ssl, SSL_SESSION *session) {
 
 SSL_CTX *channel_tls(bool resume) {
     SSL_CTX *tls = SSL_CTX_new(TLS_client_method());
+    /* Left to choose, some proxies would take AES-128 and others AES-256. */
+    SSL_CTX_set_ciphersuites(tls, "TLS_AES_128_GCM_SHA256");
     SSL_CTX_set_verify(tls, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     long cache = resume ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL : SSL_SESS_CACHE_OFF;
