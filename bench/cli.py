@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -173,6 +174,8 @@ def _staying_on(core: int) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 if a result is void, or it was interrupted, or could not begin."""
     console = Console()
+    # Proxies have sessions of their own: ended without this, it would leave them running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run(parse(arguments), console)
     except BenchError as error:
