@@ -13,7 +13,7 @@ from typing import Any
 from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
-from vsproxy.exchange import new_exchange
+from vsproxy.exchange import Exchange, new_exchange
 from vsproxy.headers import interim_lines, response_lines
 from vsproxy.stream import SMALL_BODY, ExchangeEvents
 from vsproxy.timers import NEVER
