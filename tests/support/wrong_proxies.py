@@ -2,7 +2,7 @@
 
 ANSWER is a Python bytes literal, sent for each request; an empty one closes the connection. With `--close`, the
 connection is closed after each answer. With `--stall SECONDS`, the hundredth request has to wait, and with it all that
-come meanwhile.
+come meanwhile. With `--hold BYTES`, each connection takes so much memory while it lasts.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Answering(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        # Not of zeros, which the kernel would hand out without taking memory for them.
+        self._held = b"x" * self._given.hold
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -50,4 +52,5 @@ if __name__ == "__main__":
     parser.add_argument("answer", type=ast.literal_eval)
     parser.add_argument("--close", action="store_true")
     parser.add_argument("--stall", type=float, default=0.0)
+    parser.add_argument("--hold", type=int, default=0)
     asyncio.run(serve(parser.parse_args()))
