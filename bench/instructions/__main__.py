@@ -1,0 +1,7 @@
+"""`python -m bench.instructions`."""
+
+import sys
+
+from bench.instructions.cli import main
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""Workloads: the whole way of a request through a real `Proxy`, from the client's bytes to the last of the answer's.
+
+The proxy is built from a configuration and driven by what a loop calls, the methods of its protocols, with stand-ins
+for its transports. Not counted: the loop, the kernel, and the thread that writes the access log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from unittest.mock import patch
+
+from bench.instructions.messages import BROWSER_REQUEST, POST_1K, RESPONSE
+from bench.instructions.standins import Peer, StandInLoop, stop_the_clock
+from bench.instructions.workload import Step
+from vsproxy import Config, Proxy
+
+# In the first exchanges the proxy connects, and learns that the servers keep their connections open, without which
+# no POST goes out on one.
+FIRST_EXCHANGES = 64
+
+
+def browser_get() -> Step:
+    """A browser's request, answered by one of two servers."""
+    return forwarding(BROWSER_REQUEST, "off")
+
+
+def post_1k() -> Step:
+    """A request with a body of 1 KiB."""
+    return forwarding(POST_1K, "off")
+
+
+def logged_get() -> Step:
+    """A browser's request that is logged as JSON."""
+    return forwarding(BROWSER_REQUEST, "json")
+
+
+def forwarding(request: bytes, access: str) -> Step:
+    """Sends `request` through a proxy that has connections to client and servers open."""
+    loop = StandInLoop()
+    loop.run_until_complete(prepare(loop, access))
+    stop_the_clock()
+    (client,) = loop.clients
+    servers = loop.servers
+    receive = client.protocol.data_received
+    assert len(servers) == 2
+
+    def step() -> None:
+        receive(request)
+        for server in servers:
+            if server.sent:
+                server.sent.clear()
+                server.protocol.data_received(RESPONSE)
+        assert client.sent
+        client.sent.clear()
+
+    return step
+
+
+async def prepare(loop: StandInLoop, access: str) -> None:
+    """Start the proxy and bring its connections about."""
+    # The writer of the log is a thread, and nothing is the same twice with two of them.
+    with patch.object(threading.Thread, "start"):
+        proxy = Proxy(Config.model_validate(configuration(access)))
+        await proxy.start()
+    host, _, port = proxy.addresses[0].rpartition(":")
+    with socket.create_connection((host, int(port))):
+        while not loop.clients:
+            await asyncio.sleep(0)
+    (client,) = loop.clients
+    for _ in range(FIRST_EXCHANGES):
+        client.protocol.data_received(BROWSER_REQUEST)
+        server = await asked(loop)
+        server.sent.clear()
+        server.protocol.data_received(RESPONSE)
+        assert client.sent[-1].endswith(RESPONSE[-16:]), client.sent
+        client.sent.clear()
+
+
+async def asked(loop: StandInLoop) -> Peer:
+    """The server that has got the request, once there is a connection to one."""
+    while True:
+        for server in loop.servers:
+            if server.sent:
+                return server
+        await asyncio.sleep(0)
+
+
+def configuration(access: str) -> dict[str, object]:
+    """Two servers behind one listener, as the shortest of the examples has them."""
+    servers = [{"address": "127.0.0.1:9001"}, {"address": "127.0.0.1:9002"}]
+    return {
+        "log": {"access": access, "access_path": os.devnull},
+        "listeners": [{"bind": "127.0.0.1:0"}],
+        "routes": [{"path": "/", "pool": "shop"}],
+        "pools": {"shop": {"balance": "least_conn", "keepalive": 16, "servers": servers}},
+    }

@@ -1,0 +1,34 @@
+"""How modules of `bench` are run by the interpreter whose vsproxy is counted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Last on the path: the vsproxy that is installed there, or that PYTHONPATH names, goes before our source tree.
+_BOOT = f"import sys; sys.path.append({str(ROOT)!r}); from {{module}} import main; main(sys.argv[1:])"
+# Where an interpreter finds its parts. All else stays out, as it would move what lies in memory.
+_PASSED_ON = (
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONPYCACHEPREFIX",
+    "TMPDIR",
+)
+
+
+def command(python: str, module: str, *args: str) -> list[str]:
+    """The command that calls `main(args)` of `module`, which needs no vsproxy of its own to be found."""
+    return [python, "-P", "-c", _BOOT.format(module=module), *args]
+
+
+def environment() -> dict[str, str]:
+    """What it runs in: everything that an order or a choice could depend on is fixed."""
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # glibc would choose its memcpy, strchr and others by the processor.
+    tunables = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX2_Usable,-BMI2,-RTM,-ERMS,-FSRM"
+    return {**passed, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "GLIBC_TUNABLES": tunables}
