@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,16 +28,31 @@ _MARKS = ("sched_yield", "__sched_yield")
 _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
-def count(python: str, workloads: Sequence[Workload], folder: Path) -> dict[str, int]:
-    """Instructions per request of each workload, by name; profiles are left in `folder`.
+def count(python: str, workloads: Sequence[Workload], profiles: Path | None = None) -> dict[str, int]:
+    """Instructions per request of each workload, by name. Raises `CannotCount`.
 
-    `callgrind_annotate` reads them: `folder`/NAME is 2 N requests. Raises `CannotCount`.
+    With `profiles`, a folder that exists, the profile of 2 N requests stays there under the name of the workload,
+    for callgrind_annotate.
     """
     if shutil.which("valgrind") is None:
         raise CannotCount("valgrind is not installed: apt-get install valgrind")
     arguments = [str(REQUESTS), *(f"{workload.name}={workload.factory}" for workload in workloads)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        processes = run([*valgrind(folder), *command(python, "bench.instructions.inside", *arguments)])
+        counted = {}
+        for name, pid in processes.items():
+            once, twice = parts(folder, name, pid)
+            counted[name] = round((totals(twice) - totals(once)) / REQUESTS)
+            if profiles is not None:
+                shutil.copyfile(twice, profiles / name)
+    return counted
+
+
+def run(counting: list[str]) -> dict[str, int]:
+    """Run that command; the process of each workload. Raises `CannotCount`."""
     result = subprocess.run(
-        [*fixed_layout(), *valgrind(folder), *command(python, "bench.instructions.inside", *arguments)],
+        [*fixed_layout(), *counting],
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -47,7 +63,7 @@ def count(python: str, workloads: Sequence[Workload], folder: Path) -> dict[str,
     if result.returncode:
         raise CannotCount(f"the workloads failed under valgrind:\n{result.stderr}")
     processes: dict[str, int] = json.loads(result.stdout)
-    return {name: per_request(folder, name, pid) for name, pid in processes.items()}
+    return processes
 
 
 def valgrind(folder: Path) -> list[str]:
@@ -69,14 +85,13 @@ def fixed_layout() -> list[str]:
     return plain if allowed else []
 
 
-def per_request(folder: Path, name: str, pid: int) -> int:
-    """The count of one workload, from the parts that its process has left."""
-    parts = sorted(folder.glob(f"{pid}.*"), key=lambda part: int(part.suffix[1:]))
-    if len(parts) != 3:
-        raise CannotCount(f"{name}: {len(parts)} parts of a profile instead of 3, one for each mark")
-    _, once, twice = (totals(part) for part in parts)
-    parts[2].rename(folder / name)
-    return round((twice - once) / REQUESTS)
+def parts(folder: Path, name: str, pid: int) -> tuple[Path, Path]:
+    """The profiles of N and of 2 N requests that the process of a workload has left. Raises `CannotCount`."""
+    # The first ends where the counting begins; what comes after the last mark has no number.
+    found = sorted(folder.glob(f"{pid}.*"))
+    if len(found) != 3:
+        raise CannotCount(f"{name}: {len(found)} parts of a profile instead of 3, one for each mark")
+    return found[1], found[2]
 
 
 def totals(part: Path) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections.abc import Callable
 from unittest.mock import patch
 
 from bench.instructions.messages import BROWSER_REQUEST, POST_1K, RESPONSE
@@ -67,24 +68,21 @@ async def prepare(loop: StandInLoop, access: str) -> None:
         await proxy.start()
     host, _, port = proxy.addresses[0].rpartition(":")
     with socket.create_connection((host, int(port))):
-        while not loop.clients:
-            await asyncio.sleep(0)
-    (client,) = loop.clients
+        client = await first(lambda: loop.clients)
     for _ in range(FIRST_EXCHANGES):
         client.protocol.data_received(BROWSER_REQUEST)
-        server = await asked(loop)
+        server = await first(lambda: [server for server in loop.servers if server.sent])
         server.sent.clear()
         server.protocol.data_received(RESPONSE)
         assert client.sent[-1].endswith(RESPONSE[-16:]), client.sent
         client.sent.clear()
 
 
-async def asked(loop: StandInLoop) -> Peer:
-    """The server that has got the request, once there is a connection to one."""
+async def first(look: Callable[[], list[Peer]]) -> Peer:
+    """The first that `look` sees, once it sees one."""
     while True:
-        for server in loop.servers:
-            if server.sent:
-                return server
+        if found := look():
+            return found[0]
         await asyncio.sleep(0)
 
 

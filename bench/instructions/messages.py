@@ -6,7 +6,8 @@ BARE_REQUEST = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 
 _BROWSER_FIELDS = (
     b"Host: shop.example\r\n"
-    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r\n"
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 "
+    b"Safari/537.36\r\n"
     b"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8\r\n"
     b"Accept-Encoding: gzip, deflate, br, zstd\r\n"
     b"Accept-Language: en-US,en;q=0.9,de;q=0.8\r\n"

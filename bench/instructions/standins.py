@@ -27,8 +27,8 @@ class Peer(asyncio.Transport):
         sock.close()
         self.protocol = protocol
         self.sent: list[bytes] = []
-        self.write = self.sent.append  # type: ignore[method-assign]
-        self.is_closing = bool  # type: ignore[method-assign,assignment]  # bool() is False
+        self.write = self.sent.append  # type: ignore[method-assign,assignment]
+        self.is_closing = bool  # type: ignore[method-assign]  # bool() is False
         self.get_extra_info = self._extra.get  # type: ignore[attr-defined,method-assign]
         protocol.connection_made(self)
 
@@ -56,7 +56,7 @@ class StandInLoop(asyncio.SelectorEventLoop):
         self.clients: list[Peer] = []
         self.servers: list[Peer] = []
 
-    async def connect_accepted_socket(  # type: ignore[override]
+    async def connect_accepted_socket(
         self, protocol_factory: Callable[[], Any], sock: socket.socket, **options: Any
     ) -> tuple[Peer, Any]:
         """A client has come."""
@@ -64,7 +64,7 @@ class StandInLoop(asyncio.SelectorEventLoop):
         self.clients.append(peer)
         return peer, peer.protocol
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self, protocol_factory: Callable[[], Any], *address: Any, **options: Any
     ) -> tuple[Peer, Any]:
         """The proxy connects to a server."""
