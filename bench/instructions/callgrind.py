@@ -51,18 +51,17 @@ def count(python: str, workloads: Sequence[Workload], profiles: Path | None = No
 
 def run(counting: list[str]) -> dict[str, int]:
     """Run that command; the process of each workload. Raises `CannotCount`."""
-    result = subprocess.run(
-        [*fixed_layout(), *counting],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if result.returncode:
-        raise CannotCount(f"the workloads failed under valgrind:\n{result.stderr}")
-    processes: dict[str, int] = json.loads(result.stdout)
+    everything = [*fixed_layout(), *counting]
+    try:
+        output = subprocess.run(
+            everything, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=PATIENCE, check=True,
+        ).stdout  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise CannotCount(f"the workloads did not end within {PATIENCE:g} s") from error
+    except subprocess.CalledProcessError as error:
+        raise CannotCount(f"the workloads failed under valgrind:\n{error.stderr}") from error
+    processes: dict[str, int] = json.loads(output)
     return processes
 
 

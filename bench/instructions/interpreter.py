@@ -19,6 +19,9 @@ _PASSED_ON = (
     "PYTHONPYCACHEPREFIX",
     "TMPDIR",
 )
+# glibc chooses its memcpy, strchr and others by what the processor has of these. Other libraries for C, and other
+# processors, do not know the variable or the names, and take no notice.
+_FEATURES = ("AVX2", "AVX2_Usable", "AVX512VL", "AVX512BW", "AVX_Fast_Unaligned_Load", "BMI2", "ERMS", "FSRM", "RTM")
 
 
 def command(python: str, module: str, *args: str) -> list[str]:
@@ -29,6 +32,5 @@ def command(python: str, module: str, *args: str) -> list[str]:
 def environment() -> dict[str, str]:
     """What it runs in: everything that an order or a choice could depend on is fixed."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # glibc would choose its memcpy, strchr and others by the processor.
-    tunables = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX2_Usable,-BMI2,-RTM,-ERMS,-FSRM"
+    tunables = "glibc.cpu.hwcaps=" + ",".join(f"-{feature}" for feature in _FEATURES)
     return {**passed, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "GLIBC_TUNABLES": tunables}

@@ -27,12 +27,14 @@ def key_of(python: str) -> str:
 
     Raises `CannotCount` if it has none, or one that is not compiled, or of which nobody could say by what.
     """
-    result = subprocess.run(
-        command(python, "bench.instructions.probe"), env=environment(), capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise CannotCount(f"{python} does not run: {result.stderr.strip()}")
-    found = json.loads(result.stdout)
+    probe = command(python, "bench.instructions.probe")
+    try:
+        output = subprocess.run(probe, env=environment(), capture_output=True, text=True, check=True).stdout
+    except OSError as error:
+        raise CannotCount(f"{python} does not run: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise CannotCount(f"{python} does not run: {error.stderr.strip()}") from error
+    found = json.loads(output)
     if found["package"] is None:
         raise CannotCount(f"{python} has no vsproxy")
     made_by = builders(compiled_modules(Path(found["package"])))
