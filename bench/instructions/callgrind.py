@@ -2,7 +2,7 @@
 
 callgrind writes a part of its profile whenever `sched_yield` is entered, which nothing but `bench.instructions.inside`
 calls. A workload runs N times between two of these marks and 2 N times between the next two; the difference of
-both parts is N requests and nothing else.
+both parts is N requests and nothing else. Of several counts, as `inside` says, the least is taken.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.instructions.errors import CannotCount
+from bench.instructions.inside import LAYOUTS
 from bench.instructions.interpreter import command, environment
 from bench.instructions.workload import Workload
 
 #: N; few are enough, as each is the same.
-REQUESTS = 200
+REQUESTS = 100
 #: Seconds; most of it is the start of Python, some fifty times slower than without valgrind.
 PATIENCE = 600.0
 # One is the alias of the other, and callgrind knows either.
@@ -31,8 +32,8 @@ _TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 def count(python: str, workloads: Sequence[Workload], profiles: Path | None = None) -> dict[str, int]:
     """Instructions per request of each workload, by name. Raises `CannotCount`.
 
-    With `profiles`, a folder that exists, the profile of 2 N requests stays there under the name of the workload,
-    for callgrind_annotate.
+    With `profiles`, a folder that exists, the last profile of 2 N requests stays there under the name of the
+    workload, for `callgrind_annotate --threshold=100`.
     """
     if shutil.which("valgrind") is None:
         raise CannotCount("valgrind is not installed: apt-get install valgrind")
@@ -42,10 +43,10 @@ def count(python: str, workloads: Sequence[Workload], profiles: Path | None = No
         processes = run([*valgrind(folder), *command(python, "bench.instructions.inside", *arguments)])
         counted = {}
         for name, pid in processes.items():
-            once, twice = parts(folder, name, pid)
-            counted[name] = round((totals(twice) - totals(once)) / REQUESTS)
+            pairs = parts(folder, name, pid)
+            counted[name] = round(min(totals(twice) - totals(once) for once, twice in pairs) / REQUESTS)
             if profiles is not None:
-                shutil.copyfile(twice, profiles / name)
+                shutil.copyfile(pairs[-1][1], profiles / name)
     return counted
 
 
@@ -84,13 +85,13 @@ def fixed_layout() -> list[str]:
     return plain if allowed else []
 
 
-def parts(folder: Path, name: str, pid: int) -> tuple[Path, Path]:
+def parts(folder: Path, name: str, pid: int) -> list[tuple[Path, Path]]:
     """The profiles of N and of 2 N requests that the process of a workload has left. Raises `CannotCount`."""
-    # The first ends where the counting begins; what comes after the last mark has no number.
-    found = sorted(folder.glob(f"{pid}.*"))
-    if len(found) != 3:
-        raise CannotCount(f"{name}: {len(found)} parts of a profile instead of 3, one for each mark")
-    return found[1], found[2]
+    found = sorted(folder.glob(f"{pid}.*"), key=lambda part: int(part.suffix[1:]))
+    if len(found) != 3 * LAYOUTS:
+        raise CannotCount(f"{name}: {len(found)} parts of a profile instead of {3 * LAYOUTS}, one for each mark")
+    # Of three, the first ends where the counting begins; what comes after the last mark has no number.
+    return list(zip(found[1::3], found[2::3], strict=True))
 
 
 def totals(part: Path) -> int:

@@ -15,6 +15,7 @@ from bench.instructions.catalogue import WORKLOADS
 from bench.instructions.cli import NOT_COUNTED, main
 from bench.instructions.comparison import LIMIT, compare
 from bench.instructions.errors import CannotCount
+from bench.instructions.inside import LAYOUTS
 from bench.instructions.report import as_json, table, verdict
 from bench.instructions.subject import builders, compiled_modules, signature
 
@@ -173,10 +174,14 @@ def test_one_module_that_is_not_compiled_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_parts_are_those_between_the_marks(tmp_path: Path) -> None:
-    for number, content in (("7.1", 100), ("7.2", 20), ("7.3", 30), ("7", 5), ("77.1", 6)):
-        (tmp_path / number).write_text(f"events: Ir\nfn=(1)\n1 2\ntotals: {content}\n")
-    once, twice = parts(tmp_path, "get", 7)
-    assert (totals(once), totals(twice)) == (20, 30)
+    for number in range(1, 3 * LAYOUTS + 1):
+        (tmp_path / f"7.{number}").write_text(f"events: Ir\nfn=(1)\n1 2\ntotals: {number}\n")
+    (tmp_path / "7").touch()
+    (tmp_path / "77.1").touch()
+    pairs = parts(tmp_path, "get", 7)
+    assert [(totals(once), totals(twice)) for once, twice in pairs] == [
+        (3 * layout + 2, 3 * layout + 3) for layout in range(LAYOUTS)
+    ]
 
 
 def test_a_missing_mark_is_noticed(tmp_path: Path) -> None:
