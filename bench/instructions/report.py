@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bench.instructions.comparison import LIMIT, Comparison, Row
 
-ACCEPT = "python -m bench.instructions --update"
-
 
 def table(comparison: Comparison) -> str:
     """Lines of workload, instructions per request, baseline and change in percent."""
@@ -22,21 +20,21 @@ def number(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
 
 
-def verdict(comparison: Comparison) -> str:
-    """What follows from it, and how to accept it."""
+def verdict(comparison: Comparison, accept: str) -> str:
+    """What follows from it. `accept` is the command that makes what was counted the baseline."""
     if not comparison.known:
         return (
             f"There is no baseline for {comparison.key}: nothing was compared.\n"
-            f"To compare with this from now on, commit what `{ACCEPT}` writes."
+            f"To compare with this from now on, commit what `{accept}` writes."
         )
     lines = [f"Compared with the baseline for {comparison.key}."]
     lines += [f"FAILED: {moved(row)}, more than {LIMIT:g} % up." for row in comparison.grown]
     if comparison.grown:
-        lines.append(f"If that is what it has to cost, commit what `{ACCEPT}` writes, and say why.")
+        lines.append(f"If that is what it has to cost, commit what `{accept}` writes, and say why.")
     lines += [f"Better: {moved(row)}." for row in comparison.shrunk]
     if comparison.shrunk:
-        lines.append(f"So that it is not lost unnoticed, commit what `{ACCEPT}` writes.")
-    lines += [f"New: {row.name} has no baseline yet; `{ACCEPT}` writes it." for row in comparison.rows if is_new(row)]
+        lines.append(f"So that it is not lost unnoticed, commit what `{accept}` writes.")
+    lines += [f"New: {row.name} has no baseline yet; `{accept}` writes it." for row in comparison.rows if is_new(row)]
     lines += [f"Gone: {row.name} has a baseline and was not counted." for row in comparison.rows if row.counted is None]
     return "\n".join(lines)
 
