@@ -21,6 +21,7 @@ cdef class Attempt(ExchangeEvents):
     cdef public Py_ssize_t bytes_out
     cdef public double connected
     cdef public object connecting
+    cdef public object download
     cdef public Downstream downstream
     cdef public double first_byte
     cdef public Forwarding forwarding
@@ -47,6 +48,7 @@ cdef class Attempt(ExchangeEvents):
     cdef public Py_ssize_t tries
     cdef public object tunnel
     cdef public bytes upgrade
+    cdef public object upload
     cdef public UpstreamConnection upstream
 
     cpdef prepare(

@@ -13,6 +13,7 @@ import time
 
 from vsproxy.headers import Forwarding, request_lines
 from vsproxy.routing import Route
+from vsproxy.spliced import Download, Upload
 from vsproxy.stream import Downstream, ExchangeEvents
 from vsproxy.timers import Sweep
 from vsproxy.tunnel import Tunnel
@@ -41,6 +42,7 @@ class Attempt(ExchangeEvents):
         "bytes_out",
         "connected",
         "connecting",
+        "download",
         "downstream",
         "first_byte",
         "forwarding",
@@ -67,6 +69,7 @@ class Attempt(ExchangeEvents):
         "tries",
         "tunnel",
         "upgrade",
+        "upload",
         "upstream",
     )
 
@@ -101,6 +104,8 @@ class Attempt(ExchangeEvents):
         self.upstream: UpstreamConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.tunnel: Tunnel | None = None
+        self.download: Download | None = None
+        self.upload: Upload | None = None
         self.tried: list[Server] | None = None
         self.tries = 0
         self.fresh = False
@@ -299,6 +304,10 @@ class Attempt(ExchangeEvents):
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None
+        if self.download is not None:
+            self.download.stop()
+        if self.upload is not None:
+            self.upload.stop()
         if self.upstream is not None:
             self.upstream.abort()
             self.upstream = None

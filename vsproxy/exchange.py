@@ -13,6 +13,7 @@ import time
 from vsproxy.attempt import Attempt
 from vsproxy.headers import Forwarding
 from vsproxy.routing import Route
+from vsproxy.spliced import splice_request, splice_response
 from vsproxy.stream import Downstream
 from vsproxy.timers import Sweep
 from vsproxy.tunnel import Tunnel
@@ -85,6 +86,18 @@ class Exchange(Attempt):
         if self.upstream is not None:
             self.upstream.send_end(trailers)
 
+    def on_request_rest(self, rest: int) -> None:
+        """Let the kernel move the rest of the body, if it can."""
+        upstream = self.upstream
+        if upstream is not None and not upstream.lost:
+            self.upload = splice_request(self.downstream, upstream, self, rest)
+
+    def on_request_spliced(self, count: int) -> None:
+        """Count what went past."""
+        self.bytes_in += count
+        self.server.bytes_sent += count  # type: ignore[union-attr]
+        self.upstream.expect_nothing()  # type: ignore[union-attr]
+
     def on_client_gone(self) -> None:
         """Stop everything that was done for a client that is no more."""
         if not self.over:
@@ -127,8 +140,19 @@ class Exchange(Attempt):
         self.server.bytes_received += len(data)  # type: ignore[union-attr]
         self.downstream.send_body(data)
 
+    def on_response_rest(self) -> None:
+        """Let the kernel move the rest of the body, if it can."""
+        self.download = splice_response(self.upstream, self.downstream, self)  # type: ignore[arg-type]
+
+    def on_response_spliced(self, count: int) -> None:
+        """Count what went past."""
+        self.bytes_out += count
+        self.server.bytes_received += count  # type: ignore[union-attr]
+
     def on_response_end(self, trailers: bytes) -> None:
         """The response is complete."""
+        if self.upload is not None:
+            self.upload.stop()
         upstream = self.upstream
         server = self.server
         self.upstream = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from vsproxy.splice import Splice, Splicer
 from vsproxy.timers import Timed
 from vsproxy.wire.message import RequestHead, ResponseHead
 
@@ -18,9 +19,18 @@ SMALL_BODY = 16 * 1024
 
 
 class Stream(Timed):
-    """One side of an exchange. Every call is synchronous and never blocks."""
+    """One side of an exchange. Every call is synchronous and never blocks.
 
-    __slots__ = ()
+    `splice`: what takes the body from this side's transport while that does not read itself.
+    """
+
+    __slots__ = ("splice",)
+
+    splice: Splice | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.splice = None
 
     def send_body(self, data: bytes) -> None:
         """Send body bytes; the side frames them. May answer with `ExchangeEvents` back-pressure."""
@@ -58,6 +68,14 @@ class ExchangeEvents:
         """The request is complete."""
         raise NotImplementedError
 
+    def on_request_rest(self, rest: int) -> None:
+        """What is still to come of the body are `rest` bytes as they are: the kernel may move them."""
+        raise NotImplementedError
+
+    def on_request_spliced(self, count: int) -> None:
+        """The kernel has moved `count` of them."""
+        raise NotImplementedError
+
     def on_client_gone(self) -> None:
         """The client's connection is broken: nothing can reach it any more."""
         raise NotImplementedError
@@ -74,6 +92,14 @@ class ExchangeEvents:
 
     def on_response_body(self, data: bytes) -> None:
         """Decoded bytes of the response body."""
+        raise NotImplementedError
+
+    def on_response_rest(self) -> None:
+        """What is still to come of the body are bytes as they are: the kernel may move them."""
+        raise NotImplementedError
+
+    def on_response_spliced(self, count: int) -> None:
+        """The kernel has moved `count` of them."""
         raise NotImplementedError
 
     def on_response_end(self, trailers: bytes) -> None:
@@ -113,6 +139,18 @@ class Downstream(Stream):
 
     def withdraw_head(self) -> bool:
         """Take back a head that waits for its body; False if it has gone out."""
+        raise NotImplementedError
+
+    def splicing(self) -> tuple[Splicer, asyncio.Transport] | None:
+        """Who may move body bytes in the kernel, and the transport from or to which; None: nobody, ever."""
+        raise NotImplementedError
+
+    def on_spliced(self, count: int) -> None:
+        """`count` bytes of the request's body were taken from the transport by the kernel."""
+        raise NotImplementedError
+
+    def on_splice_over(self, complete: bool) -> None:
+        """No more are taken: read on, or end the request if its body is `complete`."""
         raise NotImplementedError
 
     def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:

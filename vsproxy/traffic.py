@@ -7,6 +7,7 @@ connections and exchanges keep what they have, what comes after gets the new.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,20 +17,24 @@ from vsproxy.access_log import AccessLog
 from vsproxy.background import Background
 from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
 from vsproxy.config.model import Config, ListenerConfig, LogSection
-from vsproxy.descriptors import Descriptors, current_limit
+from vsproxy.descriptors import RESERVE, Descriptors, current_limit
 from vsproxy.downstream.http1 import DownstreamConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.routing import Route, Router
+from vsproxy.splice import Splicer, is_available, pipes_for
 from vsproxy.timers import Sweep
 from vsproxy.tls import ServerTls, load_server_tls
+from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.server import Server
 
 #: Seconds between the end of `shutdown_timeout` and the reset of what is still there.
 LAST_WORDS = 1.0
+
+logger = logging.getLogger("vsproxy.traffic")
 
 
 class Offer(NamedTuple):
@@ -124,7 +129,11 @@ class Traffic:
         #: What was counted by logs that are closed, also those of an earlier process in our place.
         self.log_counts = LogCounts()
         self._closing: list[AccessLog] = []
-        self._budget = Descriptors(current_limit())
+        limit = current_limit()
+        pipes = pipes_for(limit)
+        self._splicer = Splicer(asyncio.get_running_loop(), pipes, WRITE_HIGH)
+        self._can_splice: bool | None = None
+        self._budget = Descriptors(limit, RESERVE + 2 * pipes)
         self._served: dict[ListenerKey, ServedListener] = {}
         # Listeners that were given up, until the last handshake there is over.
         self._left: list[Listener] = []
@@ -201,6 +210,7 @@ class Traffic:
             pool.on_down = self._move_on
         config = change.config
         self.serving.router = Router(Route(route, pools[route.pool]) for route in config.routes)
+        self.serving.splicer = self._splicer if config.proxy.splice and self._may_splice() else None
         old_log = self.access_log
         self.serving.access_log = change.access_log
         if change.access_log is not None and change.access_log is not old_log:
@@ -222,6 +232,13 @@ class Traffic:
             self._background.run(self._see_off(served.listener))
         for served in change.fresh.values():
             served.listener.start()
+
+    def _may_splice(self) -> bool:
+        if self._can_splice is None:
+            self._can_splice = is_available()
+            if not self._can_splice:
+                logger.info("this system has no splice: large bodies pass through the process (proxy.splice)")
+        return self._can_splice
 
     async def _see_off(self, listener: Listener) -> None:
         self._left.append(listener)
@@ -264,6 +281,7 @@ class Traffic:
         await self._drain(shutdown_timeout)
         await self._background.ended()
         self.sweep.stop()
+        self._splicer.close()
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from vsproxy.errors import BadMessage
 from vsproxy.wire.body import BodyReader
+from vsproxy.wire.message import RequestHead, ResponseHead
 from vsproxy.wire.request import RequestParser, request_body_mode
 from vsproxy.wire.response import ResponseParser, response_body_mode
-from vsproxy.wire.message import RequestHead, ResponseHead
 
 MAX_HEAD, MAX_FIELDS, MAX_TARGET = 65536, 100, 16384
 

@@ -50,7 +50,7 @@ EXPECTED = """\
 lb.toml:2: proxy.workers: found 0 (at least one process is needed); accepted "auto" or a whole number \
 from 1 up
 lb.toml:3: proxy.shutdown_timout: found the unknown key "shutdown_timout", did you mean "shutdown_timeout"?; \
-accepted workers, shutdown_timeout
+accepted workers, shutdown_timeout, splice
 lb.toml:6: listeners[0].bind: found "0.0.0.0" (the port is missing); accepted "host:port", "[v6]:port", \
 ":port" (all interfaces) or "unix:/path"
 lb.toml:7: listeners[0].header_timeout: found "fast" (not a duration); accepted a duration such as "10s", \

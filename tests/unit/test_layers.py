@@ -38,11 +38,12 @@ LAYERS = (
         "remote",
     ),
     ("wire", "version"),
-    ("resets", "unsent", "sockets", "sender", "stream", "headers", "upstream.server", "metrics"),
+    ("resets", "unsent", "pipes", "splice", "sockets", "sender", "stream", "headers", "upstream.server", "metrics"),
     (
         "upstream.early_answer",
         "upstream.http1",
         "upstream.keepalive",
+        "spliced",
         "upstream.ring",
         "upstream.interleave",
         "upstream.group",

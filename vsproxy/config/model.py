@@ -73,6 +73,15 @@ class ProxySection(Section):
     shutdown_timeout: Duration = Field(
         default=30.0, description="How long exchanges in flight may take at stop before they are cut off."
     )
+    splice: Flag = Field(
+        default=True,
+        description=(
+            "Let the kernel move bodies of known length, from 1 MiB on, between plain connections: up to 64 at once "
+            "per worker, with up to 24 MiB of its memory in all. All others pass through the process: more than that, "
+            "chunked bodies, those of TLS listeners, tunnels, and everything where there is no splice (not Linux, a "
+            "sandbox that forbids it, less than 544 descriptors)."
+        ),
+    )
 
 
 class LogSection(Section):

@@ -16,6 +16,7 @@ from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender
+from vsproxy.splice import Splicer
 from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
@@ -221,6 +222,13 @@ class ClientConnection(Downstream):
         """There is room again."""
         self.hold_reading(False)
 
+    def splicing(self) -> tuple[Splicer, asyncio.Transport] | None:
+        """Who may move body bytes in the kernel: nobody through TLS, or once the connection ends."""
+        splicer = self.serving.splicer
+        if splicer is None or self.transport is None or self.settings.secure or self.stopped:
+            return None
+        return splicer, self.transport
+
     def hold_reading(self, hold: bool) -> None:
         """The exchange asks for (no) more of the body."""
         transport = self.transport
@@ -231,8 +239,10 @@ class ClientConnection(Downstream):
             return
         if hold:
             transport.pause_reading()
-        else:
+        elif self.splice is None:
             transport.resume_reading()
+        else:
+            self.splice.kick()
         seconds = self.settings.body_timeout if self.reading_body else self.limit - self.sweep.now
         self.set_wait(self.wait, seconds)
 

@@ -11,7 +11,7 @@ import cython
 
 cdef double _NEVER
 cdef int _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER, _TUNNEL
-cdef Py_ssize_t _DRAIN_SIZE, _SMALL_BODY
+cdef Py_ssize_t _DRAIN_SIZE, _MIN_REST, _SMALL_BODY
 
 
 cdef class DownstreamConnection(ClientConnection):

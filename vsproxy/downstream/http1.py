@@ -13,8 +13,9 @@ from typing import Any
 from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
-from vsproxy.exchange import Exchange, new_exchange
+from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
+from vsproxy.splice import MIN_REST
 from vsproxy.stream import SMALL_BODY, ExchangeEvents
 from vsproxy.timers import NEVER
 from vsproxy.wire.body import BodyReader, chunk
@@ -24,6 +25,7 @@ from vsproxy.wire.request import RequestParser, request_body_mode
 _NEVER = NEVER
 _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER = IDLE, HEAD, BODY, RESPONSE, LINGER
 _TUNNEL = TUNNEL
+_MIN_REST = MIN_REST
 
 #: After an early answer this much of a body is read and dropped to keep the connection.
 DRAIN_SIZE = 64 * 1024
@@ -156,6 +158,8 @@ class DownstreamConnection(ClientConnection):
                 exchange.on_request_end(body.trailers)
                 if not exchange.started:
                     exchange.start()
+            elif body.plain_rest() >= _MIN_REST and not exchange.over and not self.pending:
+                exchange.on_request_rest(body.remaining)
         elif body.done:
             self.discarding = False
             self.next_request()
@@ -281,6 +285,23 @@ class DownstreamConnection(ClientConnection):
         """The exchange has ended; its last bytes may still have to be sent."""
         if self.serving.access_log is not None:
             self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
+
+    def on_spliced(self, count: int) -> None:
+        """As `take_body`, but for the bytes themselves."""
+        self.body.remaining -= count
+        self.set_wait(_BODY, self.settings.body_timeout)
+
+    def on_splice_over(self, complete: bool) -> None:
+        """Read again; the request may be complete. What is in a pipe that was given up is lost, but it was read."""
+        self.splice = None
+        if self.body.remaining == 0:
+            self.body.done = True
+            self.reading_body = False
+            self.set_wait(_RESPONSE, _NEVER)
+        if not self.reading_paused and not self.stopped:
+            self.transport.resume_reading()  # type: ignore[union-attr]
+        if complete:
+            self.exchange.on_request_end(b"")  # type: ignore[union-attr]
 
     def withdraw_head(self) -> bool:
         """Take back a head that is still held."""

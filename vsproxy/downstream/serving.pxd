@@ -34,6 +34,7 @@ cdef class Serving:
     cdef public Py_ssize_t request_count
     cdef public bytes request_prefix
     cdef public Router router
+    cdef public object splicer
     cdef public Sweep sweep
     cdef public set underscores_seen
     cdef public object vacant

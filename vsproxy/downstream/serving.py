@@ -13,6 +13,7 @@ from vsproxy.access_log import AccessLog, AccessRecord
 from vsproxy.config.model import ListenerConfig
 from vsproxy.exchange import Exchange
 from vsproxy.routing import Router
+from vsproxy.splice import Splicer
 from vsproxy.timers import Sweep
 from vsproxy.wire.message import field_value
 
@@ -91,6 +92,7 @@ class Serving:
         "request_count",
         "request_prefix",
         "router",
+        "splicer",
         "sweep",
         "underscores_seen",
         "vacant",
@@ -102,6 +104,8 @@ class Serving:
         self.sweep = sweep
         self.router = router
         self.access_log = access_log
+        #: None: body bytes always pass through this process.
+        self.splicer: Splicer | None = None
         self.connections: set[Client] = set()
         self.draining = False
         #: Set while no client is connected.

@@ -10,6 +10,7 @@ import cython
 cdef int _BODY_UNTIL_CLOSE
 cdef double _NEVER
 cdef Py_ssize_t _MAX_INTERIM
+cdef Py_ssize_t _MIN_REST
 cdef Py_ssize_t _RESCUE_SIZE
 cdef Py_ssize_t _SMALL_BODY
 

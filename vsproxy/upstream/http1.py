@@ -13,6 +13,7 @@ import os
 from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender
+from vsproxy.splice import MIN_REST
 from vsproxy.stream import SMALL_BODY, ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
@@ -23,6 +24,7 @@ from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
 from vsproxy.wire.response import ResponseParser, response_body_mode
 
 _BODY_UNTIL_CLOSE = BODY_UNTIL_CLOSE
+_MIN_REST = MIN_REST
 _NEVER = NEVER
 _SMALL_BODY = SMALL_BODY
 
@@ -257,7 +259,10 @@ class UpstreamConnection(Upstream):
         if self.reading_paused and not self.lost and self.transport is not None:
             self.reading_paused = False
             self.deadline = self.sweep.now + self.read_timeout
-            self.transport.resume_reading()
+            if self.splice is None:
+                self.transport.resume_reading()
+            else:
+                self.splice.kick()
 
     def expect_nothing(self) -> None:
         """The client is still sending: the server's silence is not its fault."""
@@ -328,6 +333,8 @@ class UpstreamConnection(Upstream):
                 self.events.on_response_body(payload)  # type: ignore[union-attr]
                 if self.events is None:
                     return
+                if self.body.plain_rest() >= _MIN_REST:
+                    self.events.on_response_rest()
         if self.body.done:
             if pos < len(data):
                 self.reusable = False

@@ -26,6 +26,7 @@ cdef class BodyReader:
     cpdef start(self, int mode, Py_ssize_t length)
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cpdef bytes feed(self, bytes data, Py_ssize_t pos)
+    cpdef Py_ssize_t plain_rest(self) except -1
     cpdef bint eof(self) except -1
     @cython.locals(first=bytes, piece=bytes, pieces=list, state=int, count=Py_ssize_t, end=Py_ssize_t)
     cpdef bytes feed_chunked(self, bytes data, Py_ssize_t pos, Py_ssize_t size)

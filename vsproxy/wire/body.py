@@ -115,6 +115,10 @@ class BodyReader:
         self.pos = pos + count
         return data if count == size else part(data, pos, pos + count)
 
+    def plain_rest(self) -> int:
+        """Bytes still to come that are nothing but payload: of a body with a length; 0 for others."""
+        return self.remaining if self._mode == _LENGTH else 0
+
     def eof(self) -> bool:
         """The stream has ended: whether the body is complete by that."""
         if self._mode == _UNTIL_CLOSE:
