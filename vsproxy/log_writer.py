@@ -1,8 +1,8 @@
 """Lines to a file, pipe or terminal from a thread of their own, so that the loop never waits for a disk.
 
-The loop thread appends to a queue; the writer thread takes what has gathered every `FLUSH_INTERVAL`, or as
-soon as `BATCH_BYTES` are queued, and writes it. A line that cannot be written (full disk, nobody at the
-other end of the pipe, a queue at `MAX_QUEUED_BYTES`) is lost and counted; nothing is raised. A line of which
+The loop thread, which has gathered many lines, appends them to a queue as one piece; the writer thread takes
+what is queued, about `BATCH_BYTES` at once, and writes it. A line that cannot be written (full disk, nobody at
+the other end of the pipe, a queue at `MAX_QUEUED_BYTES`) is lost and counted; nothing is raised. A line of which
 a full disk has taken half is finished as soon as there is room.
 
 Several processes, and the old and the new writer during a reload, may share one output: see `log_output`.
@@ -17,7 +17,9 @@ from collections import deque
 
 from vsproxy.log_output import STANDARD, LogOutput
 
-FLUSH_INTERVAL = 0.1
+#: Seconds that one attempt to write waits for room in the output, or for its lock.
+PATIENCE = 0.1
+#: About as much is written at once, and about as much should be put at once.
 BATCH_BYTES = 64 * 1024
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 CLOSE_TIMEOUT = 1.0
@@ -42,7 +44,7 @@ class LogWriter:
         self._lock = lock
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._wake = threading.Event()
-        self._queue: deque[str] = deque()
+        self._queue: deque[bytes] = deque()
 
         # Written by the loop thread
         self._refused = 0
@@ -74,16 +76,15 @@ class LogWriter:
         self._output = LogOutput(self._path, lock=self._lock)
         self._thread.start()
 
-    def put(self, line: str) -> None:
-        """Queue one line, ASCII, ending with its only newline. Never blocks; a full queue loses it."""
-        queued = self._put_bytes - self._taken_bytes
-        if queued > MAX_QUEUED_BYTES or self._closing:
-            self._refused += 1
+    def put(self, lines: bytes) -> None:
+        """Queue one or more whole lines, each with its newline. Never blocks; a full queue loses them."""
+        if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._closing:
+            self._refused += lines.count(b"\n")
             return
-        self._put_bytes += len(line)
-        self._queue.append(line)
-        # Waking costs a lock and a switch of threads: once per interval or batch, not once per line.
-        if (self._idle or queued >= BATCH_BYTES) and not self._wake.is_set():
+        self._put_bytes += len(lines)
+        self._queue.append(lines)
+        # Waking costs a lock and a switch of threads, and who is writing looks again before it sleeps.
+        if self._idle and not self._wake.is_set():
             self._wake.set()
 
     def reopen(self) -> None:
@@ -98,7 +99,7 @@ class LogWriter:
         self._closing = True
         self._wake.set()
         if self._thread.ident is None:
-            self._refused += len(self._queue)
+            self._refused += sum(lines.count(b"\n") for lines in self._queue)
             self._queue.clear()
             return
         # A write to a dead disk may never return; the thread is a daemon and is left behind then.
@@ -106,7 +107,7 @@ class LogWriter:
 
     def _run(self) -> None:
         while not self._closing:
-            self._gather()
+            self._sleep()
             self._flush()
             if self._reopen_wanted:
                 self._open_again()
@@ -114,18 +115,15 @@ class LogWriter:
         self._lose(self._unwritten() + self._take(self._put_bytes))
         self._current_output().close()
 
-    def _gather(self) -> None:
-        """Sleep until there is something to do, and then a little longer, for more lines to come."""
+    def _sleep(self) -> None:
+        """Sleep until there is something to do."""
         self._idle = True
         # Looked at after `_idle` is set, as `put` looks at `_idle` after its append: one of the two sees.
         if not (self._queue or self._rest or self._closing or self._reopen_wanted):
             # Others may be waiting for the end of our line.
-            self._wake.wait(FLUSH_INTERVAL if self._tail else None)
+            self._wake.wait(PATIENCE if self._tail else None)
         self._idle = False
         self._wake.clear()
-        if not (self._closing or self._reopen_wanted) and self._put_bytes - self._taken_bytes < BATCH_BYTES:
-            self._wake.wait(FLUSH_INTERVAL)
-            self._wake.clear()
 
     def _flush(self) -> None:
         """Write until nothing is left, or until the output is blocked and something else is wanted."""
@@ -148,21 +146,21 @@ class LogWriter:
             self._rest, self._tail = self._tail + lines, b""
 
     def _take(self, most: int) -> bytes:
-        """Lines from the queue, as many as fit into `most` bytes but at least one if there is any."""
-        lines: list[str] = []
+        """Lines from the queue: as many pieces as fit into `most` bytes, but at least one if there is any."""
+        pieces: list[bytes] = []
         size = 0
         # Only this thread removes, so a queue that is not empty stays so.
-        while self._queue and (not lines or size + len(self._queue[0]) <= most):
-            line = self._queue.popleft()
-            size += len(line)
-            lines.append(line)
+        while self._queue and (not pieces or size + len(self._queue[0]) <= most):
+            piece = self._queue.popleft()
+            size += len(piece)
+            pieces.append(piece)
         self._taken_bytes += size
-        return "".join(lines).encode("ascii")
+        return b"".join(pieces)
 
     def _write(self, output: LogOutput) -> bool:
         """One write, once there is room; False if there is none. What a failure loses is counted."""
         try:
-            if not output.ready(FLUSH_INTERVAL):
+            if not output.ready(PATIENCE):
                 return False
             count = output.write(self._rest, self._at)
         except BlockingIOError:

@@ -216,8 +216,10 @@ class Traffic:
         if change.access_log is not None and change.access_log is not old_log:
             # It may have been renamed after it was opened.
             change.access_log.reopen()
+            self.sweep.add(change.access_log)
         self._log_section = config.log
         if old_log is not None and old_log is not change.access_log:
+            self.sweep.remove(old_log)
             self._closing.append(old_log)
             self._background.run(self._close_log(old_log))
         old, self._served = self._served, {}

@@ -185,7 +185,7 @@ async def test_metrics_in_both_formats(start: Start, proxy: FakeProxy) -> None:
 async def test_lost_log_lines_are_in_the_metrics(start: Start, proxy: FakeProxy) -> None:
     proxy.access_log = LogWriter("/dev/null")
     proxy.access_log.close()
-    proxy.access_log.put("too late\n")
+    proxy.access_log.put(b"too late\n")
     answer = await fetch(await start(), "/metrics")
     assert b"\nvsproxy_access_log_lost_lines_total 1\n" in answer.body
 

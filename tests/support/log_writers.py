@@ -170,7 +170,7 @@ def write_access(worker: int, work: Work, lock: int) -> tuple[int, int]:
         work.pause(number)
         if told():
             writer.reopen()
-        writer.put(text)
+        writer.put(text.encode())
         while writer._put_bytes - writer._taken_bytes > MOST_QUEUED:
             time.sleep(0.001)
     writer.close(CLOSE_TIMEOUT)

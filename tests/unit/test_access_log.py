@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsproxy import access_log
-from vsproxy.access_log import AccessLog, AccessRecord, CombinedLines, JsonLines
+from vsproxy import access_line
+from vsproxy.access_line import AccessLines, AccessRecord, CombinedLines, JsonLines
+from vsproxy.access_log import AccessLog
+from vsproxy.log_writer import BATCH_BYTES
+from vsproxy.timers import Sweep
 
 JSON_KEYS = [
     "time", "client", "method", "host", "path", "proto", "status", "bytes_in", "bytes_out", "queue_ms",
@@ -36,7 +41,19 @@ def record(**changes: object) -> AccessRecord:
         "total": 2.5, "pool": "vaultstadio", "server": "10.0.0.1:8080", "tries": 2, "request_id": b"c0ffee",
         "outcome": "ok", "referer": b"https://storage.example.com/", "user_agent": b"curl/8.5", "tls": True,
     }  # fmt: skip
-    return AccessRecord(**(fields | changes))  # type: ignore[arg-type]
+    made = AccessRecord()
+    for name, value in (fields | changes).items():
+        setattr(made, name, value)
+    return made
+
+
+def line_of(lines: AccessLines, made: AccessRecord) -> str:
+    """The line, behind something and with exactly the room that it may need."""
+    buffer = bytearray(b"#" * (1 + made.room()))
+    end = lines.put_line(buffer, 1, made)
+    assert buffer[:1] == b"#"
+    assert not buffer[end:].strip(b"#")
+    return buffer[1:end].decode("ascii")
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
@@ -51,7 +68,7 @@ def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
 
 
 def test_json_has_every_key_in_its_order() -> None:
-    line = JsonLines().line(record())
+    line = line_of(JsonLines(), record())
     values = json.loads(line)
     assert list(values) == JSON_KEYS
     assert values == {
@@ -65,21 +82,21 @@ def test_json_has_every_key_in_its_order() -> None:
 
 
 def test_the_docstring_names_the_keys_in_their_order() -> None:
-    text = (access_log.__doc__ or "").partition("Combined:")[0]
+    text = (access_line.__doc__ or "").partition("Combined:")[0]
     assert [word for word in re.findall(r"`(\w+)`", text) if word in JSON_KEYS] == JSON_KEYS
 
 
 @pytest.mark.parametrize("lines", [JsonLines(), CombinedLines()])
-def test_the_cached_second_follows_the_record(lines: JsonLines | CombinedLines) -> None:
-    first = lines.line(record(time=1700000000.999))
-    other = lines.line(record(time=1700000061.0))
-    assert first == lines.line(record(time=1700000000.999))
+def test_the_cached_second_follows_the_record(lines: AccessLines) -> None:
+    first = line_of(lines, record(time=1700000000.999))
+    other = line_of(lines, record(time=1700000061.0))
+    assert first == line_of(lines, record(time=1700000000.999))
     assert "13:20" in first
     assert "14:21" in other
 
 
 def test_combined_is_what_log_readers_expect() -> None:
-    assert CombinedLines().line(record()) == (
+    assert line_of(CombinedLines(), record()) == (
         '203.0.113.7 - - [14/Nov/2023:22:13:20 +0000] "GET /api/files?dir=%2Fhome HTTP/1.1" 200 34567'
         ' "https://storage.example.com/" "curl/8.5"\n'
     )
@@ -87,8 +104,8 @@ def test_combined_is_what_log_readers_expect() -> None:
 
 def test_what_could_not_be_read_is_a_dash_in_combined_and_empty_in_json() -> None:
     broken = record(client="", method=b"", target=b"", referer=b"", user_agent=b"", status=400, bytes_out=0)
-    assert CombinedLines().line(broken) == '- - - [14/Nov/2023:22:13:20 +0000] "-" 400 0 "-" "-"\n'
-    values = json.loads(JsonLines().line(broken))
+    assert line_of(CombinedLines(), broken) == '- - - [14/Nov/2023:22:13:20 +0000] "-" 400 0 "-" "-"\n'
+    values = json.loads(line_of(JsonLines(), broken))
     assert (values["method"], values["path"], values["proto"], values["client"]) == ("", "", "", "")
 
 
@@ -107,7 +124,7 @@ names = st.fixed_dictionaries(
 
 @given(sent=client_bytes, known=names)
 def test_json_gives_back_any_bytes_on_one_line(sent: dict[str, bytes], known: dict[str, str]) -> None:
-    line = JsonLines().line(record(**sent, **known))
+    line = line_of(JsonLines(), record(**sent, **known))
     assert line.isascii()
     assert line.endswith("}\n")
     assert len(line.splitlines()) == 1
@@ -120,7 +137,7 @@ def test_json_gives_back_any_bytes_on_one_line(sent: dict[str, bytes], known: di
 
 @given(sent=client_bytes, client=st.text(st.characters(), max_size=20))
 def test_combined_has_its_shape_for_any_bytes(sent: dict[str, bytes], client: str) -> None:
-    line = CombinedLines().line(record(**sent, client=client))
+    line = line_of(CombinedLines(), record(**sent, client=client))
     match = COMBINED.fullmatch(line)
     assert match is not None
     assert line[:-1].isprintable()
@@ -134,23 +151,78 @@ def unescape(text: str) -> bytes:
 
 def test_a_forged_line_stays_inside_its_field() -> None:
     agent = b'x"\r\n203.0.113.9 - - [now] "GET /admin HTTP/1.1" 200 0 "-" "\\'
-    assert r'"x\x22\x0D\x0A203.0.113.9 - - [now] \x22GET' in CombinedLines().line(record(user_agent=agent))
-    assert json.loads(JsonLines().line(record(user_agent=agent)))["user_agent"] == agent.decode()
+    assert r'"x\x22\x0D\x0A203.0.113.9 - - [now] \x22GET' in line_of(CombinedLines(), record(user_agent=agent))
+    assert json.loads(line_of(JsonLines(), record(user_agent=agent)))["user_agent"] == agent.decode()
+
+
+# What is kept from one line to the next
+
+
+def test_more_clients_than_are_kept_have_their_names() -> None:
+    lines = JsonLines()
+    for number in (*range(access_line.MAX_NAMES + 10), 0):
+        client = f"10.0.{number // 256}.{number % 256}"
+        assert json.loads(line_of(lines, record(client=client)))["client"] == client
+
+
+@given(st.floats(min_value=0.0, max_value=1e9))
+def test_durations_are_rounded_to_microseconds(seconds: float) -> None:
+    value = re.search(r'"total_ms":(\d+\.\d{3}),', line_of(JsonLines(), record(total=seconds)))
+    assert value is not None
+    assert abs(Decimal(value[1]) - Decimal(seconds) * 1000) <= Decimal("0.000501") + Decimal(seconds) / 10**12
+
+
+@pytest.mark.parametrize("number", [0, 9, 10, 99, 100, 12345, 2**32, 10**18, 2**63 - 1])
+def test_numbers_of_any_size(number: int) -> None:
+    values = json.loads(line_of(JsonLines(), record(bytes_in=number, bytes_out=number)))
+    assert (values["bytes_in"], values["bytes_out"]) == (number, number)
 
 
 # Where the lines go
 
 
 @pytest.mark.parametrize("format", ["json", "combined"])
-def test_lines_arrive_without_being_asked_for(tmp_path: Path, format: str) -> None:
+async def test_lines_arrive_with_the_next_walk_of_the_sweep(tmp_path: Path, format: str) -> None:
     path = tmp_path / "access.log"
     log = AccessLog(format, str(path))  # type: ignore[arg-type]
     log.start()
+    sweep = Sweep(asyncio.get_running_loop())
+    sweep.add(log)
     for status in range(200, 210):
         log.log(record(status=status))
+    assert path.read_text() == ""
+    sweep.start()
     eventually(lambda: path.read_text().count("\n") == 10)
+    sweep.stop()
     log.close()
     assert (log.written, log.lost) == (10, 0)
+
+
+def test_many_lines_do_not_wait_for_the_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog("json", str(path))
+    log.start()
+    size = len(line_of(JsonLines(), record()))
+    for _ in range(2 * BATCH_BYTES // size):
+        log.log(record())
+    eventually(lambda: path.stat().st_size > BATCH_BYTES // 2)
+    assert path.stat().st_size % size == 0
+    log.close()
+    assert log.lost == 0
+
+
+@pytest.mark.parametrize("format", ["json", "combined"])
+def test_a_line_larger_than_the_buffer_is_whole_and_in_its_place(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "access.log"
+    log = AccessLog(format, str(path))  # type: ignore[arg-type]
+    log.start()
+    agents = [b"first", b"\xff" * BATCH_BYTES, b"x" * (3 * BATCH_BYTES), b"last"]
+    for agent in agents:
+        log.log(record(user_agent=agent))
+    log.close()
+    assert (log.written, log.lost) == (4, 0)
+    lines: AccessLines = JsonLines() if format == "json" else CombinedLines()
+    assert path.read_text() == "".join(line_of(lines, record(user_agent=agent)) for agent in agents)
 
 
 def test_a_dash_is_stdout(capfd: pytest.CaptureFixture[str]) -> None:
@@ -210,9 +282,11 @@ def test_a_broken_pipe_loses_lines_and_counts_them(tmp_path: Path) -> None:
     log = AccessLog("json", str(fifo))
     log.start()
     log.log(record())
+    log.flush()
     eventually(lambda: log.written == 1)
     os.close(reader)
     log.log(record())
+    log.flush()
     eventually(lambda: log.lost == 1)
     log.close()
     assert (log.written, log.lost) == (1, 1)

@@ -32,6 +32,8 @@ LAYERS = (
         "log_lock",
         "log_output",
         "log_writer",
+        "log_text",
+        "access_line",
         "access_log",
         "messages",
         "systemd",
@@ -88,10 +90,13 @@ ORDER = [name for layer in LAYERS for name in layer]
 # The compiled modules with the loops that everything passes through.
 MAX_FILE, MAX_FUNCTION, MAX_HOT_FUNCTION = 400, 40, 70
 HOT = {
+    "access_line",
+    "access_log",
     "attempt",
     "exchange",
     "headers",
     "histogram",
+    "log_text",
     "routing",
     "sender",
     "stream",

@@ -29,7 +29,7 @@ def write_lines(writer: LogWriter, lines: list[str], start: bool = True) -> None
     if start:
         writer.start()
     for line in lines:
-        writer.put(line)
+        writer.put(line.encode())
     writer.close()
 
 
@@ -66,7 +66,7 @@ def test_a_fifo_that_nobody_reads_never_blocks(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     writer = LogWriter(str(fifo))
     writer.start()
-    line = "x" * 999 + "\n"
+    line = b"x" * 999 + b"\n"
     count = MAX_QUEUED_BYTES // 1000 + 1000
     begun = time.monotonic()
     for _ in range(count):
@@ -88,7 +88,7 @@ def test_a_reader_that_comes_late_gets_whole_lines(tmp_path: Path) -> None:
     writer.start()
     sent = [f"{number:06d} {'x' * (number % 700)}\n" for number in range(3000)]
     for line in sent:
-        writer.put(line)
+        writer.put(line.encode())
     received: list[bytes] = []
     reader = os.open(fifo, os.O_RDONLY)
     size = sum(map(len, sent))
@@ -134,12 +134,12 @@ def test_a_line_that_a_full_disk_cut_is_finished_when_there_is_room(
     assert isinstance(output, StubbornOutput)
     output.room = 14
     for line in ("first\n", "the second\n", "third\n"):
-        writer.put(line)
+        writer.put(line.encode())
     eventually(lambda: writer.lost == 1)
     assert path.read_text() == "first\nthe seco"
     output.room = 1000
     if finished_by == "line":
-        writer.put("fourth\n")
+        writer.put(b"fourth\n")
     writer.close()
     assert path.read_text() == "first\nthe second\n" + ("fourth\n" if finished_by == "line" else "")
     assert (writer.written, writer.lost) == (3 if finished_by == "line" else 2, 1)
@@ -153,14 +153,14 @@ def test_a_cut_line_does_not_go_on_in_the_next_file(tmp_path: Path, monkeypatch:
     output = writer._current_output()
     assert isinstance(output, StubbornOutput)
     output.room = 3
-    writer.put("first\n")
-    writer.put("second\n")
+    writer.put(b"first\n")
+    writer.put(b"second\n")
     eventually(lambda: writer.lost == 1)
     path.rename(tmp_path / "access.log.1")
     monkeypatch.setattr(log_writer, "LogOutput", LogOutput)
     writer.reopen()
     eventually(path.exists)
-    writer.put("third\n")
+    writer.put(b"third\n")
     writer.close()
     assert (tmp_path / "access.log.1").read_text() == "fir"
     assert path.read_text() == "third\n"
@@ -178,7 +178,7 @@ def test_a_line_that_a_full_disk_cut_is_finished_without_another_line(
     output = writer._current_output()
     assert isinstance(output, StubbornOutput)
     output.room = 3
-    writer.put("first\n")
+    writer.put(b"first\n")
     eventually(lambda: path.read_text() == "fir")
     other = LogOutput(str(path), lock=common)
     assert not other.ready(0.01)
@@ -214,7 +214,7 @@ def locked_out(path: Path) -> Iterator[LogWriter]:
 
 
 def test_nobody_waits_for_ever_for_a_lock_that_another_holds(path: Path, locked_out: LogWriter) -> None:
-    locked_out.put("lost\n")
+    locked_out.put(b"lost\n")
     begun = time.monotonic()
     locked_out.close(timeout=0.2)
     assert time.monotonic() - begun < 5.0
@@ -224,7 +224,7 @@ def test_nobody_waits_for_ever_for_a_lock_that_another_holds(path: Path, locked_
 
 
 def test_rotation_does_not_wait_for_a_lock_that_another_holds(path: Path, locked_out: LogWriter) -> None:
-    locked_out.put("one\n")
+    locked_out.put(b"one\n")
     path.rename(path.with_name("access.log.1"))
     locked_out.reopen()
     eventually(lambda: locked_out.written == 1)
@@ -240,7 +240,7 @@ def test_a_reader_that_stopped_in_the_middle_of_a_line_does_not_hold_up_the_end(
     writers = [LogWriter(str(fifo), common) for _ in range(2)]
     for writer in writers:
         writer.start()
-        writer.put("x" * 299_999 + "\n")
+        writer.put(b"x" * 299_999 + b"\n")
     begun = time.monotonic()
     for writer in writers:
         writer.close(timeout=0.2)

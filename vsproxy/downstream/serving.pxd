@@ -1,8 +1,15 @@
 import cython
 
+from cpython cimport time
+
+from vsproxy.access_line cimport AccessRecord
+from vsproxy.access_log cimport AccessLog
 from vsproxy.exchange cimport Exchange
 from vsproxy.routing cimport Router
 from vsproxy.timers cimport Sweep
+from vsproxy.upstream.pool_traffic cimport PoolTraffic
+from vsproxy.upstream.server cimport Server
+from vsproxy.wire.message cimport RequestHead, field_value
 
 cdef list _HEX
 
@@ -27,7 +34,8 @@ cdef class ListenerSettings:
 
 
 cdef class Serving:
-    cdef public object access_log
+    cdef AccessRecord _record
+    cdef public AccessLog access_log
     cdef public set connections
     cdef public bint draining
     cdef public bytes request_block
@@ -44,5 +52,9 @@ cdef class Serving:
     cpdef connected(self, object connection)
     cpdef disconnected(self, object connection)
     cpdef note_underscores(self, list names)
+    @cython.locals(record=AccessRecord)
     cpdef log_refusal(self, str client, ListenerSettings settings, int status, str reason)
+    @cython.locals(
+        head=RequestHead, fields=bytes, now=double, began=double, pool=PoolTraffic, server=Server, record=AccessRecord
+    )
     cpdef log(self, Exchange exchange, ListenerSettings settings)

@@ -9,7 +9,8 @@ import secrets
 import time
 from typing import Protocol
 
-from vsproxy.access_log import AccessLog, AccessRecord
+from vsproxy.access_line import AccessRecord
+from vsproxy.access_log import AccessLog
 from vsproxy.config.model import ListenerConfig
 from vsproxy.exchange import Exchange
 from vsproxy.routing import Router
@@ -85,6 +86,7 @@ class Serving:
     """`router` is swapped at a reload; an exchange keeps the route it began with."""
 
     __slots__ = (
+        "_record",
         "access_log",
         "connections",
         "draining",
@@ -106,6 +108,8 @@ class Serving:
         self.access_log = access_log
         #: None: body bytes always pass through this process.
         self.splicer: Splicer | None = None
+        # One for all exchanges: each sets every attribute.
+        self._record = AccessRecord()
         self.connections: set[Client] = set()
         self.draining = False
         #: Set while no client is connected.
@@ -146,49 +150,47 @@ class Serving:
         """Write the access log's line of a request that could not be read."""
         if self.access_log is None:
             return
-        self.access_log.log(
-            AccessRecord(
-                time=time.time(),
-                client=client,
-                listener=settings.address,
-                status=status,
-                request_id=self.next_request_id(),
-                outcome=f"bad_request: {reason}",
-                tls=settings.secure,
-            )
-        )
+        record = AccessRecord()
+        record.time = time.time()
+        record.client = client
+        record.listener = settings.address
+        record.status = status
+        record.request_id = self.next_request_id()
+        record.outcome = f"bad_request: {reason}"
+        record.tls = settings.secure
+        self.access_log.log(record)
 
     def log(self, exchange: Exchange, settings: ListenerSettings) -> None:
         """Write the access log's line of an exchange that is over."""
         if self.access_log is None:
             return
         head = exchange.head
+        fields = head.fields
         now = time.monotonic()
         began = exchange.began
+        pool = exchange.pool
         server = exchange.last_server
-        self.access_log.log(
-            AccessRecord(
-                time=time.time() - (now - began),
-                client=exchange.forwarding.client(head),
-                listener=settings.address,
-                method=head.method,
-                host=head.host,
-                target=head.target,
-                minor=head.minor,
-                status=exchange.status,
-                bytes_in=exchange.bytes_in,
-                bytes_out=exchange.bytes_out,
-                queue=exchange.assigned - began if exchange.assigned else -1.0,
-                connect=exchange.connected if exchange.connected else -1.0,
-                first_byte=exchange.first_byte - began if exchange.first_byte else -1.0,
-                total=now - began,
-                pool=exchange.pool.name if exchange.pool is not None else "",
-                server=server.name if server is not None else "",
-                tries=exchange.tries,
-                request_id=exchange.request_id,
-                outcome=exchange.outcome,
-                referer=field_value(head.fields, b"Referer") or b"",
-                user_agent=field_value(head.fields, b"User-Agent") or b"",
-                tls=settings.secure,
-            )
-        )
+        record = self._record
+        record.time = time.time() - (now - began)
+        record.client = exchange.forwarding.client(head)
+        record.listener = settings.address
+        record.method = head.method
+        record.host = head.host
+        record.target = head.target
+        record.minor = head.minor
+        record.status = exchange.status
+        record.bytes_in = exchange.bytes_in
+        record.bytes_out = exchange.bytes_out
+        record.queue = exchange.assigned - began if exchange.assigned != 0.0 else -1.0
+        record.connect = exchange.connected if exchange.connected != 0.0 else -1.0
+        record.first_byte = exchange.first_byte - began if exchange.first_byte != 0.0 else -1.0
+        record.total = now - began
+        record.pool = pool.name if pool is not None else ""
+        record.server = server.name if server is not None else ""
+        record.tries = exchange.tries
+        record.request_id = exchange.request_id
+        record.outcome = exchange.outcome
+        record.referer = field_value(fields, b"referer") or b""
+        record.user_agent = field_value(fields, b"user-agent") or b""
+        record.tls = settings.secure
+        self.access_log.log(record)
