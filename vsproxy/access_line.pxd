@@ -28,8 +28,11 @@ cdef class AccessRecord:
     cdef public Py_ssize_t tries
     cdef public bytes request_id
     cdef public str outcome
-    cdef public bytes referer
-    cdef public bytes user_agent
+    cdef public bytes fields
+    cdef public Py_ssize_t referer
+    cdef public Py_ssize_t referer_end
+    cdef public Py_ssize_t user_agent
+    cdef public Py_ssize_t user_agent_end
     cdef public bint tls
 
     cpdef Py_ssize_t room(self) except -1
@@ -58,4 +61,4 @@ cdef class CombinedLines(AccessLines):
     cpdef Py_ssize_t put_line(self, unsigned char *buf, Py_ssize_t at, AccessRecord record) except -1
 
 
-cpdef Py_ssize_t put_or_dash(unsigned char *buf, Py_ssize_t at, bytes data) except -1
+cpdef Py_ssize_t put_or_dash(unsigned char *buf, Py_ssize_t at, bytes data, Py_ssize_t start, Py_ssize_t end) except -1

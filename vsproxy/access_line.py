@@ -54,7 +54,8 @@ class AccessRecord:
 
     `time` is in seconds since 1970; `queue`, `connect`, `first_byte` and `total` are durations in seconds,
     negative when that did not happen. `bytes_in` and `bytes_out` count bodies. `method` is empty when no
-    request could be read. `minor` is that of HTTP/1.
+    request could be read. `minor` is that of HTTP/1. The value of Referer is `fields` from `referer` to `referer_end`,
+    that of User-Agent from `user_agent` to `user_agent_end`.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class AccessRecord:
         "bytes_out",
         "client",
         "connect",
+        "fields",
         "first_byte",
         "host",
         "listener",
@@ -71,6 +73,7 @@ class AccessRecord:
         "pool",
         "queue",
         "referer",
+        "referer_end",
         "request_id",
         "server",
         "status",
@@ -80,6 +83,7 @@ class AccessRecord:
         "total",
         "tries",
         "user_agent",
+        "user_agent_end",
     )
 
     time: float
@@ -101,8 +105,11 @@ class AccessRecord:
     tries: int
     request_id: bytes
     outcome: str
-    referer: bytes
-    user_agent: bytes
+    fields: bytes
+    referer: int
+    referer_end: int
+    user_agent: int
+    user_agent_end: int
     tls: bool
 
     def __init__(self) -> None:
@@ -125,8 +132,11 @@ class AccessRecord:
         self.tries = 0
         self.request_id = b""
         self.outcome = ""
-        self.referer = b""
-        self.user_agent = b""
+        self.fields = b""
+        self.referer = 0
+        self.referer_end = 0
+        self.user_agent = 0
+        self.user_agent_end = 0
         self.tls = False
 
     def room(self) -> int:
@@ -136,7 +146,8 @@ class AccessRecord:
             + _LONGEST_CHARACTER
             * (len(self.client) + len(self.listener) + len(self.pool) + len(self.server) + len(self.outcome))
             + room_for(len(self.method) + len(self.host) + len(self.target))
-            + room_for(len(self.request_id) + len(self.referer) + len(self.user_agent))
+            + room_for(len(self.request_id) + self.referer_end - self.referer)
+            + room_for(self.user_agent_end - self.user_agent)
         )
 
 
@@ -229,9 +240,9 @@ class JsonLines(AccessLines):
         at = put(buf, at, b'","listener":"')
         at = put(buf, at, self.name(record.listener))
         at = put(buf, at, b'","tls":true,"referer":"' if record.tls else b'","tls":false,"referer":"')
-        at = put_text(buf, at, record.referer, 0, len(record.referer), _JSON)
+        at = put_text(buf, at, record.fields, record.referer, record.referer_end, _JSON)
         at = put(buf, at, b'","user_agent":"')
-        at = put_text(buf, at, record.user_agent, 0, len(record.user_agent), _JSON)
+        at = put_text(buf, at, record.fields, record.user_agent, record.user_agent_end, _JSON)
         return put(buf, at, b'"}\n')
 
     def put_measures(self, buf: bytearray, at: int, record: AccessRecord) -> int:
@@ -283,12 +294,12 @@ class CombinedLines(AccessLines):
         at = put(buf, at, b" ")
         at = put_number(buf, at, record.bytes_out)
         at = put(buf, at, b' "')
-        at = put_or_dash(buf, at, record.referer)
+        at = put_or_dash(buf, at, record.fields, record.referer, record.referer_end)
         at = put(buf, at, b'" "')
-        at = put_or_dash(buf, at, record.user_agent)
+        at = put_or_dash(buf, at, record.fields, record.user_agent, record.user_agent_end)
         return put(buf, at, b'"\n')
 
 
-def put_or_dash(buf: bytearray, at: int, data: bytes) -> int:
-    """`data` as the combined format has it."""
-    return put_text(buf, at, data, 0, len(data), _HEX) if data else put(buf, at, b"-")
+def put_or_dash(buf: bytearray, at: int, data: bytes, start: int, end: int) -> int:
+    """data[start:end] as the combined format has it."""
+    return put_text(buf, at, data, start, end, _HEX) if end > start else put(buf, at, b"-")

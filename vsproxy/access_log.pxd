@@ -8,6 +8,7 @@ cdef Py_ssize_t _BATCH_BYTES
 cdef class AccessLog(Timed):
     cdef bytearray _buffer
     cdef bint _closed
+    cdef Py_ssize_t _count
     cdef AccessLines _lines
     cdef Py_ssize_t _size
     cdef object _writer

@@ -33,7 +33,7 @@ class AccessLog(Timed):
     close the old one. No line is lost then or written twice.
     """
 
-    __slots__ = ("_buffer", "_closed", "_lines", "_size", "_writer")
+    __slots__ = ("_buffer", "_closed", "_count", "_lines", "_size", "_writer")
 
     def __init__(self, format: AccessFormat, path: str, lock: int | None = None) -> None:
         """`lock` is a descriptor that all processes with a log at `path` have in common, as `LogLock` says.
@@ -48,6 +48,7 @@ class AccessLog(Timed):
         self._writer = None if format == "off" else LogWriter(path, lock)
         self._buffer = bytearray(_BATCH_BYTES)
         self._size = 0
+        self._count = 0
         self._closed = False
         # On every walk of the sweep.
         self.deadline = 0.0
@@ -77,6 +78,7 @@ class AccessLog(Timed):
             if room > len(self._buffer):
                 self._buffer = bytearray(room)
         self._size = self._lines.put_line(self._buffer, self._size, record)
+        self._count += 1
         if self._closed:
             self.flush()
 
@@ -85,11 +87,12 @@ class AccessLog(Timed):
         if self._size == 0:
             return
         lines = bytes(memoryview(self._buffer)[: self._size])
-        self._size = 0
+        count = self._count
+        self._size = self._count = 0
         if len(self._buffer) > _BATCH_BYTES:
             # For one long line.
             self._buffer = bytearray(_BATCH_BYTES)
-        self._writer.put(lines)  # type: ignore[union-attr]
+        self._writer.put(lines, count)  # type: ignore[union-attr]
 
     def on_deadline(self, now: float) -> None:
         """The sweep came by: no line waits for longer."""

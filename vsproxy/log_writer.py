@@ -44,7 +44,7 @@ class LogWriter:
         self._lock = lock
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._wake = threading.Event()
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
 
         # Written by the loop thread
         self._refused = 0
@@ -59,9 +59,10 @@ class LogWriter:
         self._taken_bytes = 0
         self._idle = False
         self._output: LogOutput | None = None
-        # What is being written: `_rest` from `_at` on. When that fails in the middle of a line, the rest of
-        # it is kept in `_tail`, which comes before all else.
+        # What is being written: `_rest`, of `_count` lines, from `_at` on. When that fails in the middle of a
+        # line, the rest of it is kept in `_tail`, which comes before all else.
         self._rest = b""
+        self._count = 0
         self._at = 0
         self._tail = b""
         self._failing = False
@@ -76,13 +77,13 @@ class LogWriter:
         self._output = LogOutput(self._path, lock=self._lock)
         self._thread.start()
 
-    def put(self, lines: bytes) -> None:
-        """Queue one or more whole lines, each with its newline. Never blocks; a full queue loses them."""
+    def put(self, lines: bytes, count: int = 1) -> None:
+        """Queue `count` whole lines, each with its newline. Never blocks; a full queue loses them."""
         if self._put_bytes - self._taken_bytes > MAX_QUEUED_BYTES or self._closing:
-            self._refused += lines.count(b"\n")
+            self._refused += count
             return
         self._put_bytes += len(lines)
-        self._queue.append(lines)
+        self._queue.append((lines, count))
         # Waking costs a lock and a switch of threads, and who is writing looks again before it sleeps.
         if self._idle and not self._wake.is_set():
             self._wake.set()
@@ -99,7 +100,7 @@ class LogWriter:
         self._closing = True
         self._wake.set()
         if self._thread.ident is None:
-            self._refused += sum(lines.count(b"\n") for lines in self._queue)
+            self._refused += sum(count for _, count in self._queue)
             self._queue.clear()
             return
         # A write to a dead disk may never return; the thread is a daemon and is left behind then.
@@ -112,7 +113,8 @@ class LogWriter:
             if self._reopen_wanted:
                 self._open_again()
         self._flush()
-        self._lose(self._unwritten() + self._take(self._put_bytes))
+        self._lose(self._unwritten())
+        self._failed += self._take(self._put_bytes)[1]
         self._current_output().close()
 
     def _sleep(self) -> None:
@@ -128,10 +130,10 @@ class LogWriter:
     def _flush(self) -> None:
         """Write until nothing is left, or until the output is blocked and something else is wanted."""
         output = self._current_output()
-        self._refill(b"")
+        self._refill(b"", 0)
         while self._rest or self._queue:
             if not self._rest:
-                self._refill(self._take(BATCH_BYTES - len(self._tail)))
+                self._refill(*self._take(BATCH_BYTES - len(self._tail)))
             overtime = time.monotonic() - self._close_by if self._closing else -1.0
             if overtime >= _OVERTIME:
                 break
@@ -141,21 +143,23 @@ class LogWriter:
                 break
         output.give_way()
 
-    def _refill(self, lines: bytes) -> None:
+    def _refill(self, lines: bytes, count: int) -> None:
         if not self._rest:
+            self._count = count + (1 if self._tail else 0)
             self._rest, self._tail = self._tail + lines, b""
 
-    def _take(self, most: int) -> bytes:
-        """Lines from the queue: as many pieces as fit into `most` bytes, but at least one if there is any."""
+    def _take(self, most: int) -> tuple[bytes, int]:
+        """Lines of the queue and their number: what fits into `most` bytes, but one piece at least if there is any."""
         pieces: list[bytes] = []
-        size = 0
+        size = total = 0
         # Only this thread removes, so a queue that is not empty stays so.
-        while self._queue and (not pieces or size + len(self._queue[0]) <= most):
-            piece = self._queue.popleft()
+        while self._queue and (not pieces or size + len(self._queue[0][0]) <= most):
+            piece, count = self._queue.popleft()
             size += len(piece)
+            total += count
             pieces.append(piece)
         self._taken_bytes += size
-        return b"".join(pieces)
+        return b"".join(pieces), total
 
     def _write(self, output: LogOutput) -> bool:
         """One write, once there is room; False if there is none. What a failure loses is counted."""
@@ -169,7 +173,11 @@ class LogWriter:
             self._give_up_rest(output, error)
             return True
         end = self._at + count
-        self.written += self._rest.count(b"\n", self._at, end)
+        if count == len(self._rest):
+            # All of it at once, as nearly always with a file: they need not be counted again.
+            self.written += self._count
+        else:
+            self.written += self._rest.count(b"\n", self._at, end)
         self._rest, self._at = (self._rest, end) if end < len(self._rest) else (b"", 0)
         if not self._rest:
             # Between batches others have a chance, also when our queue never gets empty.

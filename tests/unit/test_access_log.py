@@ -42,7 +42,16 @@ def record(**changes: object) -> AccessRecord:
         "outcome": "ok", "referer": b"https://storage.example.com/", "user_agent": b"curl/8.5", "tls": True,
     }  # fmt: skip
     made = AccessRecord()
-    for name, value in (fields | changes).items():
+    fields |= changes
+    referer, user_agent = fields.pop("referer"), fields.pop("user_agent")
+    assert isinstance(referer, bytes)
+    assert isinstance(user_agent, bytes)
+    made.fields = b"Referer:" + referer + b"\r\nUser-Agent:" + user_agent + b"\r\n"
+    made.referer = 8
+    made.referer_end = 8 + len(referer)
+    made.user_agent = made.referer_end + 13
+    made.user_agent_end = made.user_agent + len(user_agent)
+    for name, value in fields.items():
         setattr(made, name, value)
     return made
 

@@ -9,7 +9,8 @@ from vsproxy.routing cimport Router
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.pool_traffic cimport PoolTraffic
 from vsproxy.upstream.server cimport Server
-from vsproxy.wire.message cimport RequestHead, field_value
+from vsproxy.wire.message cimport RequestHead
+from vsproxy.wire.syntax cimport skip_blanks, trim_blanks
 
 cdef list _HEX
 

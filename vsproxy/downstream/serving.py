@@ -16,7 +16,7 @@ from vsproxy.exchange import Exchange
 from vsproxy.routing import Router
 from vsproxy.splice import Splicer
 from vsproxy.timers import Sweep
-from vsproxy.wire.message import field_value
+from vsproxy.wire.syntax import skip_blanks, trim_blanks
 
 #: Names of dropped fields that are remembered, so that a client cannot fill the log.
 MAX_NAMES = 100
@@ -190,7 +190,10 @@ class Serving:
         record.tries = exchange.tries
         record.request_id = exchange.request_id
         record.outcome = exchange.outcome
-        record.referer = field_value(fields, b"referer") or b""
-        record.user_agent = field_value(fields, b"user-agent") or b""
+        record.fields = fields
+        record.referer = skip_blanks(fields, head.referer, head.referer_end)
+        record.referer_end = trim_blanks(fields, record.referer, head.referer_end)
+        record.user_agent = skip_blanks(fields, head.user_agent, head.user_agent_end)
+        record.user_agent_end = trim_blanks(fields, record.user_agent, head.user_agent_end)
         record.tls = settings.secure
         self.access_log.log(record)

@@ -12,9 +12,9 @@ def key_of(source: str, head: RequestHead, client: str) -> int:
     if kind == "uri":
         return hash_key(head.target)
     if kind == "header":
-        return hash_key(field_value(head.fields, name.encode("latin-1")) or b"")
+        return hash_key(field_value(head.fields, name.lower().encode("latin-1")) or b"")
     if kind == "cookie":
-        return hash_key(_cookie(field_value(head.fields, b"Cookie") or b"", name.encode("latin-1")))
+        return hash_key(_cookie(field_value(head.fields, b"cookie") or b"", name.encode("latin-1")))
     return hash_key(client.encode())
 
 

@@ -1,6 +1,8 @@
 cimport cython
 
-from vsproxy.wire.syntax cimport all_of, decimal, element_end, part, same_name, skip_blanks, trim_blanks
+from vsproxy.wire.syntax cimport (
+    all_of, bad_line_reason, decimal, element_end, part, same_name, skip_blanks, trim_blanks
+)
 
 cdef bytes _GUESSES, _CLASSES
 cdef tuple _KNOWN_NAMES
@@ -29,6 +31,8 @@ cdef class HeadParser:
     cdef public Py_ssize_t _count
     cdef public bytes _lines
     cdef public list _pieces
+    cdef public Py_ssize_t _kept
+    cdef public Py_ssize_t _run
     cdef public Py_ssize_t _length
     cdef public bytes _length_text
     cdef public bint _chunked
@@ -50,7 +54,6 @@ cdef class HeadParser:
         table="const unsigned char *",
         guesses="const unsigned char *",
         start=Py_ssize_t,
-        run=Py_ssize_t,
         i=Py_ssize_t,
         name_end=Py_ssize_t,
         kind=int,
@@ -68,7 +71,3 @@ cdef class HeadParser:
     @cython.locals(fields=bytes)
     cpdef bytes end_to_end(self)
     cpdef check_framing(self, int minor)
-
-
-@cython.locals(byte=int)
-cpdef str bad_line_reason(bytes data, Py_ssize_t start, Py_ssize_t stop)

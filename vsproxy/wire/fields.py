@@ -15,6 +15,7 @@ from vsproxy.wire.syntax import (
     TOKEN,
     VALUE,
     all_of,
+    bad_line_reason,
     decimal,
     element_end,
     part,
@@ -41,6 +42,9 @@ X_REAL_IP = 14
 X_REQUEST_ID = 15
 FORWARDED = 16
 UNDERSCORED = 17
+# They stay as they are, and are only to be found again.
+REFERER = 18
+USER_AGENT = 19
 KNOWN_NAMES = (
     b"",
     b"host",
@@ -64,10 +68,11 @@ _LONGEST_KNOWN = 17
 
 
 def _guesses() -> bytes:
-    """The only known field that a name may be, by its length and first letter."""
+    """The only field with a number that a name may be, by its length and first letter."""
     table = bytearray(32 * (_LONGEST_KNOWN + 1))
     for kind, name in enumerate(KNOWN_NAMES[1:], 1):
         table[32 * len(name) + (name[0] & 31)] = kind
+    table[32 * 7 + 18], table[32 * 10 + 21] = REFERER, USER_AGENT
     return bytes(table)
 
 
@@ -84,6 +89,8 @@ def known_field(data: bytes, start: int, end: int) -> int:
     if length == 0 or length > _LONGEST:
         return 0
     kind: int = _GUESSES[32 * length + (data[start] & 31)]
+    if kind >= _UNDERSCORED:
+        return 0
     name = _KNOWN_NAMES[kind]
     return kind if same_name(data, start, end, name, len(name)) else 0
 
@@ -112,6 +119,7 @@ class HeadParser:
         "_error_status",
         "_in_fields",
         "_keep_alive",
+        "_kept",
         "_length",
         "_length_text",
         "_line",
@@ -123,6 +131,7 @@ class HeadParser:
         "_nominated",
         "_origin",
         "_pieces",
+        "_run",
         "_size",
         "_upgrade",
         "_upgrade_listed",
@@ -147,6 +156,8 @@ class HeadParser:
     _count: int
     _lines: bytes  # the first run of end-to-end lines
     _pieces: list[bytes] | None  # all runs, if there are more
+    _kept: int  # bytes of all runs
+    _run: int  # where the present run begins
     # What the fields of the connection said
     _length: int
     _length_text: bytes
@@ -177,6 +188,8 @@ class HeadParser:
         self._count = 0
         self._lines = b""
         self._pieces = None
+        self._kept = 0
+        self._run = 0
         self._length = -1
         self._length_text = b""
         self._chunked = False
@@ -259,7 +272,7 @@ class HeadParser:
         buf = data
         table = _CLASSES
         guesses = _GUESSES
-        start = run = pos
+        start = self._run = pos
         while True:
             i = start
             while i < size and table[buf[i]] & _NAME:
@@ -286,16 +299,17 @@ class HeadParser:
             if kind == 0 and name_end - start <= _LONGEST:
                 kind = guesses[32 * (name_end - start) + (buf[start] & 31)]
             if kind != 0 and self.take(kind, data, start, name_end, i):
-                if start > run:
-                    self.keep(data, run, start)
-                run = i + 2
+                if start > self._run:
+                    self.keep(data, self._run, start)
+                self._run = i + 2
             start = i + 2
-        if start > run:
-            self.keep(data, run, start)
+        if start > self._run:
+            self.keep(data, self._run, start)
         return self.end_of_fields(data, start, i, size)
 
     def keep(self, data: bytes, start: int, end: int) -> None:
         """data[start:end] are lines that go on."""
+        self._kept += end - start
         if self._lines:
             if self._pieces is None:
                 self._pieces = [self._lines]
@@ -382,17 +396,3 @@ class HeadParser:
             raise BadMessage(self._error_status, "content-length and transfer-encoding")
         if self._chunked and minor == 0:
             raise BadMessage(self._error_status, "transfer-encoding in http/1.0")
-
-
-def bad_line_reason(data: bytes, start: int, stop: int) -> str:
-    """Why the field line at `start`, which could not be read past `stop`, is refused."""
-    byte = data[stop]
-    if byte == 10:
-        return "bare lf"
-    if byte == 13 and data[stop + 1] != 10:
-        return "bare cr"
-    if stop == start:
-        return "folded line" if byte == 32 or byte == 9 else "bad field name"
-    if data.find(b":", start, stop) < 0:
-        return "blank before colon" if byte == 32 or byte == 9 else "bad field name"
-    return "bad field value"

@@ -1,6 +1,6 @@
 cimport cython
 
-from vsproxy.wire.syntax cimport same_name, skip_blanks, trim_blanks
+from vsproxy.wire.syntax cimport part, same_name, skip_blanks, trim_blanks
 
 
 cdef class RequestHead:
@@ -11,6 +11,10 @@ cdef class RequestHead:
     cdef public bytes host
     cdef public int minor
     cdef public bytes fields
+    cdef public Py_ssize_t referer
+    cdef public Py_ssize_t referer_end
+    cdef public Py_ssize_t user_agent
+    cdef public Py_ssize_t user_agent_end
     cdef public Py_ssize_t content_length
     cdef public bytes length
     cdef public bint chunked
@@ -49,5 +53,9 @@ cdef class ResponseHead:
 
 
 cpdef ResponseHead make_response(int status, bytes fields, bytes body)
-@cython.locals(length=Py_ssize_t, end=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, colon=Py_ssize_t)
+@cython.locals(buf="const unsigned char *", end=Py_ssize_t, start=Py_ssize_t, colon=Py_ssize_t)
+cpdef Py_ssize_t field_start(bytes fields, bytes name, Py_ssize_t length) except -2
+@cython.locals(buf="const unsigned char *", end=Py_ssize_t)
+cpdef Py_ssize_t field_end(bytes fields, Py_ssize_t start) except -1
+@cython.locals(start=Py_ssize_t, end=Py_ssize_t)
 cpdef bytes field_value(bytes fields, bytes name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from vsproxy.wire.syntax import same_name, skip_blanks, trim_blanks
+from vsproxy.wire.syntax import part, same_name, skip_blanks, trim_blanks
 
 BODY_NONE = 0
 BODY_LENGTH = 1
@@ -25,6 +25,8 @@ class RequestHead:
     `target` is byte for byte what was received; of an absolute-form target what follows the authority,
     which became `host`. `line` is the request line as it goes on, with its CRLF. `content_length` -1: absent;
     `length` is the same in decimal digits. `upgrade` is empty unless Connection lists it too.
+    `referer` and `referer_end` say where in `fields` the value of the first line of that name is, with blanks around
+    it (-1: there is none), `user_agent` and `user_agent_end` the same.
     `dropped_underscores` are the names of fields that were left out because they contain "_".
     """
 
@@ -42,10 +44,14 @@ class RequestHead:
         "method",
         "minor",
         "path",
+        "referer",
+        "referer_end",
         "target",
         "te_trailers",
         "upgrade",
         "upgrade_requested",
+        "user_agent",
+        "user_agent_end",
         "x_forwarded_for",
         "x_forwarded_host",
         "x_forwarded_proto",
@@ -60,6 +66,10 @@ class RequestHead:
     host: bytes
     minor: int
     fields: bytes
+    referer: int
+    referer_end: int
+    user_agent: int
+    user_agent_end: int
     content_length: int
     length: bytes
     chunked: bool
@@ -88,6 +98,10 @@ class RequestHead:
         self.host = b""
         self.minor = 1
         self.fields = b""
+        self.referer = -1
+        self.referer_end = -1
+        self.user_agent = -1
+        self.user_agent_end = -1
         self.content_length = -1
         self.length = b""
         self.chunked = False
@@ -177,19 +191,41 @@ def make_response(status: int, fields: bytes, body: bytes) -> ResponseHead:
     return head
 
 
-def field_value(fields: bytes, name: bytes) -> bytes | None:
-    """The value of the first line of `fields` called `name` (lower case), without blanks around it.
+def field_start(fields: bytes, name: bytes, length: int) -> int:
+    """Where the value of the first line of `fields` called `name` (lower case, of `length`) begins, blanks included.
 
-    `fields` are lines of the form that the parsers produce, each with its CRLF. None: there is no such line.
+    `fields` are lines of the form that the parsers produce, each with its CRLF. -1: there is no such line.
     """
-    length = len(name)
+    buf = fields
     end = len(fields)
     start = 0
     while start < end:
-        stop = fields.find(b"\r\n", start)
         colon = start + length
-        if colon < stop and fields[colon] == 58 and same_name(fields, start, colon, name, length):
-            colon = skip_blanks(fields, colon + 1, stop)
-            return fields[colon : trim_blanks(fields, colon, stop)]
-        start = stop + 2
-    return None
+        if colon < end and buf[colon] == 58 and same_name(fields, start, colon, name, length):
+            return colon + 1
+        while buf[start] != 10:
+            start += 1
+        start += 1
+    return -1
+
+
+def field_end(fields: bytes, start: int) -> int:
+    """Where the line that has `start` in it ends, before its CRLF."""
+    buf = fields
+    end = start
+    while buf[end] != 13:
+        end += 1
+    return end
+
+
+def field_value(fields: bytes, name: bytes) -> bytes | None:
+    """The value of the first line of `fields` called `name` (lower case), without blanks around it.
+
+    None: there is no such line.
+    """
+    start = field_start(fields, name, len(name))
+    if start < 0:
+        return None
+    end = field_end(fields, start)
+    start = skip_blanks(fields, start, end)
+    return part(fields, start, trim_blanks(fields, start, end))

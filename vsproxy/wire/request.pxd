@@ -1,7 +1,7 @@
 cimport cython
 
 from vsproxy.wire.fields cimport HeadParser, known_field
-from vsproxy.wire.message cimport RequestHead
+from vsproxy.wire.message cimport RequestHead, field_end, field_start
 from vsproxy.wire.syntax cimport (
     http_minor, is_host, is_version, lists_trailers, part, same_name, skip_blanks, trim_blanks
 )
@@ -9,6 +9,7 @@ from vsproxy.wire.syntax cimport (
 cdef bytes _CLASSES
 cdef int _TOKEN, _TARGET, _PATH
 cdef int _HOST, _UPGRADE, _TE, _EXPECT, _UNDERSCORED
+cdef int _REFERER, _USER_AGENT
 cdef int _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST, _X_REAL_IP, _FORWARDED
 cdef Py_ssize_t _LONGEST_METHOD, _LINE_ROOM
 cdef RequestHead _NO_REQUEST
@@ -42,6 +43,10 @@ cdef class RequestParser(HeadParser):
     cpdef take_other_target(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(left=Py_ssize_t, right=Py_ssize_t, head=RequestHead)
     cpdef bint take(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end) except -1
+    @cython.locals(head=RequestHead, offset=Py_ssize_t)
+    cpdef note(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end)
+    @cython.locals(head=RequestHead, fields=bytes)
+    cpdef note_again(self)
     @cython.locals(head=RequestHead, earlier=bytes)
     cpdef take_forwarding(self, int kind, bytes value)
     @cython.locals(name=bytes, head=RequestHead)

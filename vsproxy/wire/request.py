@@ -8,9 +8,11 @@ from vsproxy.wire.fields import (
     EXPECT,
     FORWARDED,
     HOST,
+    REFERER,
     TE,
     UNDERSCORED,
     UPGRADE,
+    USER_AGENT,
     X_FORWARDED_FOR,
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
@@ -18,7 +20,7 @@ from vsproxy.wire.fields import (
     HeadParser,
     known_field,
 )
-from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, RequestHead
+from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, RequestHead, field_end, field_start
 from vsproxy.wire.syntax import (
     CLASSES,
     PATH,
@@ -39,6 +41,7 @@ _TOKEN, _TARGET, _PATH = TOKEN, TARGET, PATH
 _HOST, _UPGRADE, _TE, _EXPECT, _UNDERSCORED = HOST, UPGRADE, TE, EXPECT, UNDERSCORED
 _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST = X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST
 _X_REAL_IP, _FORWARDED = X_REAL_IP, FORWARDED
+_REFERER, _USER_AGENT = REFERER, USER_AGENT
 
 LONGEST_METHOD = 32
 _LONGEST_METHOD = LONGEST_METHOD
@@ -88,6 +91,8 @@ class RequestParser(HeadParser):
         if self._authority:
             head.host = self._authority
         head.fields = self.end_to_end()
+        if self._nominated is not None:
+            self.note_again()
         head.content_length = self._length
         head.length = self._length_text
         head.chunked = self._chunked
@@ -213,6 +218,9 @@ class RequestParser(HeadParser):
 
     def take(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> bool:
         """Read the fields that a proxy decides about."""
+        if kind >= _REFERER:
+            self.note(kind, data, start, name_end, end)
+            return False
         if kind == _UNDERSCORED:
             return self.take_underscored(data, start, name_end)
         if known_field(data, start, name_end) != kind:
@@ -237,6 +245,27 @@ class RequestParser(HeadParser):
                 head.upgrade_requested = True
             self.take_framing(kind, data, left, right)
         return True
+
+    def note(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> None:
+        """Store where in `fields` the value of a field is that may be logged in the end."""
+        head = self._head
+        offset = self._kept - self._run
+        if kind == _REFERER:
+            if head.referer < 0 and same_name(data, start, name_end, b"referer", 7):
+                head.referer = name_end + 1 + offset
+                head.referer_end = end + offset
+        elif head.user_agent < 0 and same_name(data, start, name_end, b"user-agent", 10):
+            head.user_agent = name_end + 1 + offset
+            head.user_agent_end = end + offset
+
+    def note_again(self) -> None:
+        """As `note`, after lines were taken out from among those that had been counted."""
+        head = self._head
+        fields = head.fields
+        head.referer = field_start(fields, b"referer", 7)
+        head.user_agent = field_start(fields, b"user-agent", 10)
+        head.referer_end = field_end(fields, head.referer) if head.referer >= 0 else -1
+        head.user_agent_end = field_end(fields, head.user_agent) if head.user_agent >= 0 else -1
 
     def take_forwarding(self, kind: int, value: bytes) -> None:
         """Store what an earlier proxy, or the client posing as one, said about the request."""

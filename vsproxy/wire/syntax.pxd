@@ -31,3 +31,5 @@ cpdef bint is_chunk_extension(const unsigned char *data, Py_ssize_t start, Py_ss
 cpdef Py_ssize_t token_end(const unsigned char *data, Py_ssize_t start, Py_ssize_t end) except -2
 @cython.locals(i=Py_ssize_t)
 cpdef Py_ssize_t quoted_end(const unsigned char *data, Py_ssize_t start, Py_ssize_t end) except -2
+@cython.locals(byte=int)
+cpdef str bad_line_reason(bytes data, Py_ssize_t start, Py_ssize_t stop)

@@ -232,3 +232,17 @@ def quoted_end(data: bytes, start: int, end: int) -> int:
             return -1
         i += 1
     return i + 1 if i < end else -1
+
+
+def bad_line_reason(data: bytes, start: int, stop: int) -> str:
+    """Why the field line at `start`, which could not be read past `stop`, is refused."""
+    byte = data[stop]
+    if byte == 10:
+        return "bare lf"
+    if byte == 13 and data[stop + 1] != 10:
+        return "bare cr"
+    if stop == start:
+        return "folded line" if byte == 32 or byte == 9 else "bad field name"
+    if data.find(b":", start, stop) < 0:
+        return "blank before colon" if byte == 32 or byte == 9 else "bad field name"
+    return "bad field value"
