@@ -169,6 +169,26 @@ async def test_requests_per_connection_are_limited(stage: Stage) -> None:
     assert await client.wait_closed() == "fin"
 
 
+@pytest.mark.parametrize("format", ["json", "combined"])
+async def test_a_line_of_the_access_log_has_what_was_sent(stage: Stage, tmp_path: Path, format: str) -> None:
+    log = tmp_path / "access.log"
+    proxy = await stage.proxy(await stage.server(dump), log={"access": format, "access_path": str(log)})
+    client = await stage.connect()
+    fields = b'USER-AGENT: \t me"1 \r\nConnection: x-gone\r\nX-Gone: 1\r\nreferer:http://b/\r\n'
+    assert (await client.raw(b"GET /a?b HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n")).status == 200
+    assert (await client.raw(b"GET /c HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+    await proxy.close()
+    first, second = log.read_text().splitlines()
+    if format == "json":
+        values = json.loads(first)
+        assert (values["referer"], values["user_agent"], values["path"]) == ("http://b/", 'me"1', "/a?b")
+        values = json.loads(second)
+        assert (values["referer"], values["user_agent"], values["path"]) == ("", "", "/c")
+    else:
+        assert first.endswith(r' "http://b/" "me\x221"')
+        assert second.endswith(' "-" "-"')
+
+
 async def test_a_refused_request_has_a_line_in_the_access_log(stage: Stage, tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     proxy = await stage.proxy(await stage.server(dump), log={"access": "json", "access_path": str(log)})

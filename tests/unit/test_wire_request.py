@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.wire import cut_at, in_bytes, read, refusal, request
 from vsproxy.errors import BadMessage
 from vsproxy.wire.fields import KNOWN_NAMES
+from vsproxy.wire.message import field_value
 from vsproxy.wire.request import RequestParser
 
 BROWSER = (
@@ -365,3 +366,27 @@ def test_the_error_carries_status_and_reason() -> None:
     with pytest.raises(BadMessage) as caught:
         request(get(b"X : y\r\n"))
     assert (caught.value.status, caught.value.reason) == (400, "blank before colon")
+
+
+noted = st.sampled_from([b"Referer", b"referer", b"USER-AGENT", b"User-Agent", b"Refresh", b"Unit-Count", b"X-A"])
+noted_lines = st.lists(st.tuples(noted, values), max_size=6).map(
+    lambda fields: b"".join(name + b":" + value + b"\r\n" for name, value in fields)
+)
+
+
+@given(noted_lines, noted_lines, st.sampled_from([b"", b"a", b"referer", b"x-a, user-agent"]), st.data())
+def test_what_is_logged_is_found_where_it_was_noted(
+    before: bytes, after: bytes, option: bytes, cuts: st.DataObject
+) -> None:
+    """The first line of either name, whatever was taken out around it and however the head was split."""
+    head_bytes = b"GET / HTTP/1.1\r\n" + before + b"Host: a\r\nConnection: " + option + b"\r\n" + after + b"\r\n"
+    parser = RequestParser(65536, 100, 8192, False)
+    head = None
+    cut = cuts.draw(st.integers(1, len(head_bytes) - 1))
+    for piece in (head_bytes[:cut], head_bytes[cut:]):
+        assert head is None
+        head = parser.parse(piece, 0)
+    assert head is not None
+    fields = head.fields
+    assert fields[head.referer : head.referer_end].strip(b" \t") == (field_value(fields, b"referer") or b"")
+    assert fields[head.user_agent : head.user_agent_end].strip(b" \t") == (field_value(fields, b"user-agent") or b"")

@@ -26,7 +26,7 @@ class RequestHead:
     which became `host`. `line` is the request line as it goes on, with its CRLF. `content_length` -1: absent;
     `length` is the same in decimal digits. `upgrade` is empty unless Connection lists it too.
     `referer` and `referer_end` say where in `fields` the value of the first line of that name is, with blanks around
-    it (-1: there is none), `user_agent` and `user_agent_end` the same.
+    it (0 to 0: there is none), `user_agent` and `user_agent_end` the same.
     `dropped_underscores` are the names of fields that were left out because they contain "_".
     """
 
@@ -98,10 +98,10 @@ class RequestHead:
         self.host = b""
         self.minor = 1
         self.fields = b""
-        self.referer = -1
-        self.referer_end = -1
-        self.user_agent = -1
-        self.user_agent_end = -1
+        self.referer = 0
+        self.referer_end = 0
+        self.user_agent = 0
+        self.user_agent_end = 0
         self.content_length = -1
         self.length = b""
         self.chunked = False

@@ -251,10 +251,10 @@ class RequestParser(HeadParser):
         head = self._head
         offset = self._kept - self._run
         if kind == _REFERER:
-            if head.referer < 0 and same_name(data, start, name_end, b"referer", 7):
+            if head.referer == 0 and same_name(data, start, name_end, b"referer", 7):
                 head.referer = name_end + 1 + offset
                 head.referer_end = end + offset
-        elif head.user_agent < 0 and same_name(data, start, name_end, b"user-agent", 10):
+        elif head.user_agent == 0 and same_name(data, start, name_end, b"user-agent", 10):
             head.user_agent = name_end + 1 + offset
             head.user_agent_end = end + offset
 
@@ -262,10 +262,10 @@ class RequestParser(HeadParser):
         """As `note`, after lines were taken out from among those that had been counted."""
         head = self._head
         fields = head.fields
-        head.referer = field_start(fields, b"referer", 7)
-        head.user_agent = field_start(fields, b"user-agent", 10)
-        head.referer_end = field_end(fields, head.referer) if head.referer >= 0 else -1
-        head.user_agent_end = field_end(fields, head.user_agent) if head.user_agent >= 0 else -1
+        head.referer = max(field_start(fields, b"referer", 7), 0)
+        head.user_agent = max(field_start(fields, b"user-agent", 10), 0)
+        head.referer_end = field_end(fields, head.referer) if head.referer > 0 else 0
+        head.user_agent_end = field_end(fields, head.user_agent) if head.user_agent > 0 else 0
 
     def take_forwarding(self, kind: int, value: bytes) -> None:
         """Store what an earlier proxy, or the client posing as one, said about the request."""
