@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """File descriptors: how many there are, and how many of them clients may have.
 
 A process that runs out does damage at random: libuv accepts and closes clients, connects to servers fail. So
@@ -43,6 +44,8 @@ class Descriptors:
 
     An exchange may need a second descriptor, for the server, so clients get half of `limit` less `reserve`.
     """
+
+    __slots__ = ("_low", "_waiting", "capacity", "taken")
 
     def __init__(self, limit: int, reserve: int = RESERVE) -> None:
         self.capacity = max(1, (limit - reserve) // 2)

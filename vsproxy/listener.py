@@ -7,47 +7,33 @@ answer a lack of descriptors by accepting and closing clients, and cannot empty 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vsproxy.binding import BoundAddress, open_address
 from vsproxy.config.model import ListenerConfig
 from vsproxy.descriptors import Descriptors, low_mark
+from vsproxy.entrance import Entrance, MakeProtocol
 from vsproxy.errors import VsproxyError
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls import ServerTls, load_server_tls
-from vsproxy.tls_gate import Opening, answer_plain_http, read_opening
+from vsproxy.tls_gate import TlsGate
 
 HANDSHAKE_TIMEOUT = 10.0
 # What is left of it for handshakes that are under way at stop.
 HANDSHAKE_GRACE = 2.0
-# Clients accepted in one turn of the loop; the rest get the next turn, after those that are being served.
+# Clients accepted in one turn of the loop, at most; the rest get the next turn, after those that are being served.
 ACCEPT_BATCH = 64
+# So many turns in a row have to find as many clients as they may take before the next may take more: an accept()
+# that finds nobody costs as much as one that does not.
+FULL_TURNS = 8
+# How often (s) it is looked whether all have come in, at a stop.
+SETTLE_STEP = 0.005
 # accept() failed for lack of something that is not ours to count: look again after this many seconds.
 RETRY_DELAY = 0.1
-# accept(2): errors of the one connection that was about to be accepted; the next may be fine.
-_ONE_CLIENT_FAILED = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENONET,
-        errno.EOPNOTSUPP,
-    }
-)
-
 logger = logging.getLogger(__name__)
-
-
-MakeProtocol = Callable[[ListenerStats], asyncio.BaseProtocol]
 
 
 class Terms(NamedTuple):
@@ -78,18 +64,19 @@ class Listener:
     ) -> None:
         if config.tls is not None and tls is None:
             tls = load_server_tls(config.tls)
-        self.terms = Terms(config, make_protocol, tls)
         self.stats = ListenerStats(descriptors, self._on_room)
         self._loop = loop
         self._descriptors = descriptors
-        self._handshake_timeout = handshake_timeout
+        self._gate = TlsGate(loop, self.stats, handshake_timeout)
+        self._entrance = Entrance(loop, self.stats, descriptors, self._gate, self._on_failed)
+        self._batch = 1
+        self._full_turns = 0
         self._sharers = sharers
-        self._max = self._share(config)
+        self._set_terms(Terms(config, make_protocol, tls))
         self._bound: BoundAddress | None = None
         self._watching = False
         self._stopped = False
         self._retry: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         # Sockets of a sibling that is down, by its number.
         self._lent: dict[int, Sequence[socket.socket]] = {}
 
@@ -123,13 +110,15 @@ class Listener:
         if self._bound is not None and terms.config.backlog != self.config.backlog:
             for sock in self._bound.sockets:
                 sock.listen(terms.config.backlog)
-        self.terms = terms
-        self._max = self._share(terms.config)
+        self._set_terms(terms)
         self._on_room()
 
-    def _share(self, config: ListenerConfig) -> int:
-        """Our part of `max_connections`, 0 for no limit."""
-        return -(-config.max_connections // self._sharers)
+    def _set_terms(self, terms: Terms) -> None:
+        self.terms = terms
+        self._entrance.make_protocol = terms.make_protocol
+        self._entrance.context = terms.tls.context if terms.tls is not None else None
+        # Our part of `max_connections`.
+        self._entrance.limit = -(-terms.config.max_connections // self._sharers)
 
     def borrow(self, lender: int, sockets: Sequence[socket.socket]) -> None:
         """Accept on the sockets of a sibling too, until `give_back`."""
@@ -139,7 +128,7 @@ class Listener:
         self._lent[lender] = sockets
         if self._watching:
             for sock in sockets:
-                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+                self._loop.add_reader(sock.fileno(), self._on_readable, sock, int(sock.family))
 
     def give_back(self, lender: int) -> None:
         """The sibling is there again; no effect if nothing was borrowed from it."""
@@ -161,16 +150,19 @@ class Listener:
 
     async def settle(self, grace: float = HANDSHAKE_GRACE) -> None:
         """Wait until all who were accepted are connections; cut off TLS handshakes after `grace` seconds."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        # Looked at now and then, so that no client costs more for the sake of a stop.
+        end = self._loop.time() + grace
+        while self.stats.pending and self._loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(SETTLE_STEP)
         await self.abort_pending()
 
     async def abort_pending(self) -> None:
         """Cut off clients that have not become connections yet, such as those in a TLS handshake."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._gate.abort()
+        while self.stats.pending:
+            # A transport says in the next turn that it is gone; who has just been accepted begins only there.
+            await asyncio.sleep(0)
+            self._gate.abort()
 
     def _close_sockets(self) -> None:
         self._unwatch()
@@ -181,8 +173,11 @@ class Listener:
         # First, so that no new client of a Unix socket slips in between the last accept and close.
         self._bound.remove_path()
         for sock in self._all_sockets():
-            while (client := self._accept(sock)) is not None:
-                self._admit(client)
+            try:
+                while self._entrance.take_one(sock, int(sock.family)):
+                    pass
+            except OSError as exc:
+                self._wait_after(exc)
         for lender in tuple(self._lent):
             self.give_back(lender)
         self._bound.close()
@@ -194,41 +189,28 @@ class Listener:
 
     # Accepting
 
-    def _on_readable(self, sock: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            if self._is_full():
-                self._pause()
-                return
-            client = self._accept(sock)
-            if client is None:
-                return
-            self._admit(client)
+    def _on_readable(self, sock: socket.socket, family: int) -> None:
+        try:
+            taken = self._entrance.take(sock, family, self._batch)
+        except OSError as exc:
+            self._wait_after(exc)
+            return
+        if taken == self._batch:
+            self._full_turns += 1
+            if self._full_turns >= FULL_TURNS:
+                self._batch = min(2 * self._batch, ACCEPT_BATCH)
+        elif self._entrance.is_full():
+            self._pause()
+        else:
+            self._batch = 1
+            self._full_turns = 0
 
-    def _accept(self, sock: socket.socket) -> socket.socket | None:
-        """The next queued client; None if there is none, or none can be had now."""
-        while True:
-            try:
-                client, _ = sock.accept()
-            except BlockingIOError:
-                return None
-            except OSError as exc:
-                if exc.errno in _ONE_CLIENT_FAILED:
-                    continue
-                self._wait_after(exc)
-                return None
-            client.setblocking(False)
-            return client
-
-    def _admit(self, client: socket.socket) -> None:
-        self.stats.admitted()
-        task = self._loop.create_task(self._serve(client))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _on_failed(self, exc: Exception) -> None:
+        """A client never became a connection: they leave and scanners knock at any time."""
+        logger.debug("%s: no connection: %s", self.address, exc or type(exc).__name__)
+        self.stats.refused()
 
     # Pausing
-
-    def _is_full(self) -> bool:
-        return self._descriptors.full or (self._max > 0 and self.stats.held >= self._max)
 
     def _pause(self) -> None:
         """Clients wait in the kernel's queue, and notice nothing but the delay."""
@@ -243,7 +225,8 @@ class Listener:
         """Somebody has left: resume if that was enough."""
         if not self.stats.paused or self._stopped or self._retry is not None:
             return
-        if self._descriptors.has_room and (self._max == 0 or self.stats.held <= low_mark(self._max)):
+        limit = self._entrance.limit
+        if self._descriptors.has_room and (limit == 0 or self.stats.held <= low_mark(limit)):
             self.stats.paused = False
             self._descriptors.stop_waiting(self._on_room)
             self._watch()
@@ -270,66 +253,10 @@ class Listener:
         if self._bound is not None and not self._watching and not self._stopped:
             self._watching = True
             for sock in self._all_sockets():
-                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+                self._loop.add_reader(sock.fileno(), self._on_readable, sock, int(sock.family))
 
     def _unwatch(self) -> None:
         if self._bound is not None and self._watching:
             self._watching = False
             for sock in self._all_sockets():
                 self._loop.remove_reader(sock.fileno())
-
-    # From a socket to a connection
-
-    async def _serve(self, client: socket.socket) -> None:
-        """Make a connection of `client`, or close it. The connection itself lives on in its protocol."""
-        connected = False
-        try:
-            connected = await self._connect(client)
-        except (OSError, RuntimeError) as exc:
-            # Clients leave and scanners knock at any time. uvloop has RuntimeError for a transport that broke
-            # before its protocol heard of it.
-            logger.debug("%s: no connection: %s", self.address, exc or type(exc).__name__)
-        finally:
-            if not connected:
-                client.close()
-                self.stats.refused()
-
-    async def _connect(self, client: socket.socket) -> bool:
-        terms = self.terms
-        tls = terms.tls
-        if tls is None:
-            await self._loop.connect_accepted_socket(lambda: terms.make_protocol(self.stats), client)
-            return True
-        deadline = self._loop.time() + self._handshake_timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                opening = await read_opening(self._loop, client)
-        except TimeoutError:
-            self.stats.tls_failures += 1
-            raise
-        if opening is Opening.TLS:
-            await self._shake_hands(client, terms, tls.context, deadline)
-            return True
-        if opening is Opening.HTTP:
-            self.stats.plain_on_tls += 1
-            await answer_plain_http(self._loop, client)
-        return False
-
-    async def _shake_hands(
-        self, client: socket.socket, terms: Terms, context: ssl.SSLContext, deadline: float
-    ) -> None:
-        # The loops refuse a timeout of 0; the first byte came in time, so a moment is left.
-        remaining = max(0.001, deadline - self._loop.time())
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: terms.make_protocol(self.stats),
-                client,
-                ssl=context,
-                ssl_handshake_timeout=remaining,
-                # Covers the last bytes of a response too, so it must bear a client that reads slowly.
-                ssl_shutdown_timeout=terms.config.send_timeout,
-            )
-        except (OSError, RuntimeError):
-            self.stats.tls_failures += 1
-            raise
-        self.stats.handshakes += 1

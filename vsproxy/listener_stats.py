@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """What is counted on the side of the clients, and the descriptors that they hold."""
 
 from __future__ import annotations
@@ -75,4 +76,5 @@ class ListenerStats:
 
     def _release(self) -> None:
         self._descriptors.give_back()
-        self._on_release()
+        if self.paused:
+            self._on_release()

@@ -23,10 +23,11 @@ class Sender:
         self.write_queued: Any = transport.write
         self.is_closing: Any = transport.is_closing
         self.buffered: Any = transport.get_write_buffer_size
-        self.queued = False
+        # Somebody else may have written before.
+        self.queued = True
         sock = transport.get_extra_info("socket")
-        plain = sock is not None and transport.get_extra_info("sslcontext") is None
-        self.descriptor: int = sock.fileno() if plain else -1
+        secure = transport.get_extra_info("ssl_object") or transport.get_extra_info("sslcontext")
+        self.descriptor: int = -1 if sock is None or secure is not None else sock.fileno()
 
     def write(self, data: bytes) -> None:
         """Write; nothing happens to a connection that is going down, which the protocol is told otherwise."""

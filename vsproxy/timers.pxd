@@ -1,5 +1,7 @@
 import cython
 
+cdef double _PAUSE
+
 cdef class Timed:
     cdef public double deadline
     cdef public Py_ssize_t sweep_index

@@ -13,6 +13,10 @@ import logging
 import time
 
 SWEEP_INTERVAL = 0.1
+#: A walk that comes so much later (s) than the last one follows a pause of the whole process. What peers have sent
+#: meanwhile has still to be read, so they are judged in the next walk.
+PAUSE = 1.0
+_PAUSE = PAUSE
 NEVER = float("inf")
 
 logger = logging.getLogger("vsproxy.timers")
@@ -81,9 +85,12 @@ class Sweep:
     def tick(self) -> None:
         """One walk. A member may remove itself or others from inside `on_deadline`."""
         now = time.monotonic()
+        paused = now - self.now > _PAUSE
         self.now = now
         # First of all: everything that has a deadline depends on the next walk.
         self._handle = self._loop.call_later(SWEEP_INTERVAL, self.tick)
+        if paused:
+            return
         due = self.due(now)
         for member in due:
             # An earlier call of this walk may have removed it or moved its deadline.

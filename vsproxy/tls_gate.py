@@ -1,17 +1,18 @@
-"""What a client of a TLS port says first: TLS, or plain HTTP by mistake.
+"""Who is on the way into TLS: how long that may take, what became of it, and plain HTTP that came by mistake.
 
-A TLS library answers plain HTTP with a closed connection, which tells nobody what is wrong. So the first
-byte is looked at before TLS begins, on the bare socket: no transport has been made of it yet.
+A TLS library answers plain HTTP with a closed connection, which tells nobody what is wrong. So the first byte
+is looked at before TLS begins.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
-import socket
+import logging
+
+from vsproxy.listener_stats import ListenerStats
+from vsproxy.tls_transport import TlsTransport
 
 LINGER = 1.0
-_HANDSHAKE_RECORD = 0x16
 _BODY = b"This port speaks HTTPS, and the request came as plain HTTP. Use https:// in the address.\n"
 _ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\n"
@@ -21,55 +22,79 @@ _ANSWER = (
     b"\r\n" + _BODY
 )
 
-
-class Opening(enum.Enum):
-    """What the first byte says."""
-
-    TLS = enum.auto()
-    HTTP = enum.auto()
-    NOTHING = enum.auto()  # the client has closed
-    OTHER = enum.auto()
+logger = logging.getLogger(__name__)
 
 
-async def read_opening(loop: asyncio.AbstractEventLoop, client: socket.socket) -> Opening:
-    """Wait for the first byte of `client` and leave it there. Raises OSError if the connection breaks."""
-    while True:
-        try:
-            return _classify(client.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            await _readable(loop, client)
+class TlsGate:
+    """The handshakes of one listener. Each may take `timeout` seconds, from the accept on.
 
+    One timer watches them all: since each has as long as the others, the first to begin is the first that is due.
+    """
 
-async def answer_plain_http(loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
-    """Send the 400, and read on for `LINGER` seconds: closing on unread bytes would reset the answer away."""
-    try:
-        client.send(_ANSWER)
-        client.shutdown(socket.SHUT_WR)
-        async with asyncio.timeout(LINGER):
-            while await loop.sock_recv(client, 65536):
-                pass
-    except OSError:
-        return  # gone, or out of time (TimeoutError is one): the answer is as delivered as it will ever be
+    def __init__(self, loop: asyncio.AbstractEventLoop, stats: ListenerStats, timeout: float) -> None:
+        self._loop = loop
+        self._stats = stats
+        self._timeout = timeout
+        self._begun: dict[TlsTransport, float] = {}
+        self._told: dict[TlsTransport, asyncio.TimerHandle] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
+    def abort(self) -> None:
+        """Cut off all that have not passed."""
+        for client in (*self._begun, *self._told):
+            client.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-def _classify(first: bytes) -> Opening:
-    if not first:
-        return Opening.NOTHING
-    if first[0] == _HANDSHAKE_RECORD:
-        return Opening.TLS
-    return Opening.HTTP if first.isalpha() else Opening.OTHER
+    # What a client's transport reports
 
+    def begun(self, client: TlsTransport) -> None:
+        """A client has come; `passed`, `refused` or `lost` follows."""
+        deadline = self._loop.time() + self._timeout
+        self._begun[client] = deadline
+        if self._timer is None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
 
-async def _readable(loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
-    ready = loop.create_future()
-    descriptor = client.fileno()
-    loop.add_reader(descriptor, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
+    def passed(self, client: TlsTransport) -> asyncio.BaseProtocol:
+        """The handshake is over: the protocol that goes on."""
+        del self._begun[client]
+        self._stats.handshakes += 1
+        protocol: asyncio.BaseProtocol = client.offer(self._stats)
+        return protocol
 
+    def refused(self, client: TlsTransport, data: bytes) -> None:
+        """The client does not speak TLS; `lost` follows."""
+        del self._begun[client]
+        if not data[:1].isalpha():
+            client.raw.close()
+            return
+        self._stats.plain_on_tls += 1
+        # Closing on unread bytes would reset the answer away, so what still comes is read for a while.
+        self._told[client] = self._loop.call_later(LINGER, client.abort)
+        client.raw.write(_ANSWER)
+        if client.raw.can_write_eof():
+            client.raw.write_eof()
 
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def lost(self, client: TlsTransport, shaking: bool) -> None:
+        """The client is gone before it passed; `shaking` in the middle of its handshake."""
+        if self._begun.pop(client, None) is not None and shaking:
+            self._stats.tls_failures += 1
+            logger.debug("no TLS: %s", client.error or "the client left")
+        timer = self._told.pop(client, None)
+        if timer is not None:
+            timer.cancel()
+        self._stats.refused()
+
+    # Deadlines
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for client, deadline in tuple(self._begun.items()):
+            if deadline > now:
+                self._timer = self._loop.call_at(deadline, self._on_timer)
+                return
+            del self._begun[client]
+            self._stats.tls_failures += 1
+            client.abort()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vsproxy.access_log import AccessLog
 from vsproxy.background import Background
@@ -22,7 +22,6 @@ from vsproxy.downstream.http1 import DownstreamConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
-from vsproxy.listener_stats import ListenerStats
 from vsproxy.routing import Route, Router
 from vsproxy.splice import Splicer, is_available, pipes_for
 from vsproxy.timers import Sweep
@@ -71,11 +70,9 @@ class ServedListener:
     def _make_offer(self, config: ListenerConfig, tls: ServerTls | None) -> Offer:
         settings = ListenerSettings(config, self._address)
         # The settings of the moment of the accept: a handshake that began under the old ones ends under them.
-        return Offer(Terms(config, partial(self._make_protocol, settings), tls), settings)
-
-    def _make_protocol(self, settings: ListenerSettings, stats: ListenerStats) -> asyncio.BaseProtocol:
         # A compiled class has no base class; the loop calls the protocol's methods by name.
-        return DownstreamConnection(self._serving, settings, stats)  # type: ignore[return-value]
+        make_protocol: Any = partial(DownstreamConnection, self._serving, settings)
+        return Offer(Terms(config, make_protocol, tls), settings)
 
     def offer_for(self, config: ListenerConfig) -> Offer:
         """What `switch` takes; the present one if nothing differs. Raises VsproxyError for a bad certificate."""

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Two byte pipes after a 101. Bytes are relayed, never parsed or kept.
 
 Each end takes over the protocol of its transport. Back-pressure: an end that cannot write pauses the
@@ -11,19 +12,21 @@ import socket
 from collections.abc import Callable
 
 from vsproxy.resets import reset_on_close
+from vsproxy.sender import Sender
 from vsproxy.timers import NEVER, Sweep, Timed
 
 
 class TunnelEnd:
     """The protocol of one side of a tunnel."""
 
-    __slots__ = ("ended", "full", "lost", "moved", "peer", "transport", "tunnel")
+    __slots__ = ("ended", "full", "lost", "moved", "peer", "sender", "transport", "tunnel")
 
     peer: TunnelEnd
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.tunnel = tunnel
         self.transport = transport
+        self.sender = Sender(transport)
         self.moved = 0
         self.full = False
         self.ended = False
@@ -34,8 +37,10 @@ class TunnelEnd:
 
     def data_received(self, data: bytes) -> None:
         """asyncio: pass the bytes on."""
+        tunnel = self.tunnel
         self.moved += len(data)
-        self.tunnel.touch()
+        # As `touch` does, for every message.
+        tunnel.deadline = tunnel.sweep.now + tunnel.timeout
         self.peer.write(data)
 
     def eof_received(self) -> bool:
@@ -63,19 +68,21 @@ class TunnelEnd:
     def pause_writing(self) -> None:
         """asyncio: no room here, so the other end stops reading."""
         self.full = True
-        if not self.peer.lost and not self.peer.transport.is_closing():
-            self.peer.transport.pause_reading()
+        peer = self.peer
+        if not peer.lost and not peer.transport.is_closing():
+            peer.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """asyncio: room again."""
         self.full = False
-        if not self.peer.lost and not self.peer.transport.is_closing():
-            self.peer.transport.resume_reading()
+        peer = self.peer
+        if not peer.lost and not peer.transport.is_closing():
+            peer.transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         """Write, unless this end is going down."""
-        if data and not self.lost and not self.transport.is_closing():
-            self.transport.write(data)
+        if not self.lost:
+            self.sender.write(data)
 
     def close(self) -> None:
         """Close after what is buffered was written."""

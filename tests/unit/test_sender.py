@@ -30,7 +30,8 @@ class Transport:
         return sum(map(len, self.queue))
 
     def get_extra_info(self, name: str) -> Any:
-        return {"socket": self.near, "sslcontext": None if self.plain else object()}[name]
+        secure = None if self.plain else object()
+        return {"socket": self.near, "ssl_object": secure, "sslcontext": secure}[name]
 
     def received(self) -> bytes:
         """All that has arrived at the other end."""

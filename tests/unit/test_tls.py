@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -140,6 +141,51 @@ def test_a_request_in_the_last_flight_of_the_handshake_is_answered(
     runner.run(scenario())
 
 
+def test_the_end_of_the_handshake_is_answered_before_there_is_a_request(
+    runner: asyncio.Runner, certificates: Certificates
+) -> None:
+    """Who does not set TCP_NODELAY holds the request back until the end of the handshake is acknowledged."""
+
+    def shake_and_listen(port: int, context: ssl.SSLContext) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    incoming.write(plain.recv(65536))
+            plain.sendall(outgoing.read())
+            return plain.recv(65536)
+
+    async def scenario() -> None:
+        context = certificates.client_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        async with listening(certificates.tls) as listener:
+            assert await asyncio.to_thread(shake_and_listen, port_of(listener), context)
+
+    runner.run(scenario())
+
+
+def test_nonsense_after_the_handshake_ends_the_connection_with_an_error(
+    runner: asyncio.Runner, certificates: Certificates
+) -> None:
+    async def scenario() -> None:
+        async with listening(certificates.tls) as listener:
+            reader, writer = streams = await connect(listener, certificates.client_context())
+            assert await ask(streams) == ANSWER
+            # A record that was not sealed with the keys of this connection.
+            os.write(writer.get_extra_info("socket").fileno(), b"\x17\x03\x03\x00\x20" + bytes(32))
+            with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
+                await reader.read()
+            assert listener.stats.active == 0
+            writer.transport.abort()
+
+    runner.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("offered", "agreed"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)]
 )
@@ -189,6 +235,32 @@ def test_a_session_is_resumed(certificates: Certificates) -> None:
         assert reused == [False, True]
 
     asyncio.run(scenario())
+
+
+def test_a_session_of_tls_13_is_resumed_by_the_ticket_that_came_with_the_answer(
+    runner: asyncio.Runner, certificates: Certificates
+) -> None:
+    def ask_three_times(port: int, context: ssl.SSLContext) -> list[bool | None]:
+        reused, session = [], None
+        for _ in range(3):
+            with (
+                socket.create_connection(("127.0.0.1", port)) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
+            ):
+                tls.sendall(REQUEST)
+                assert tls.recv(65536) == ANSWER
+                reused.append(tls.session_reused)
+                session = tls.session
+        return reused
+
+    async def scenario() -> None:
+        context = certificates.client_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        async with listening(certificates.tls) as listener:
+            assert await asyncio.to_thread(ask_three_times, port_of(listener), context) == [False, True, True]
+            assert listener.stats.handshakes == 3
+
+    runner.run(scenario())
 
 
 def connect_twice(port: int, context: ssl.SSLContext) -> list[bool | None]:

@@ -1,0 +1,40 @@
+from vsproxy.sender cimport Sender
+import cython
+
+cdef int _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT
+cdef Py_ssize_t _FEW_BYTES
+cdef int _RECORD
+cdef int _HANDSHAKE_RECORD
+
+
+cdef class TlsTransport:
+    cdef public object context
+    cdef public object error
+    cdef public object gate
+    cdef public bytes held
+    cdef public object incoming
+    cdef public object inside
+    cdef public object offer
+    cdef public object outgoing
+    cdef public object raw
+    cdef public Sender sender
+    cdef public int state
+    cdef public object tls
+    cdef public Py_ssize_t written
+
+    cpdef connection_made(self, object transport)
+    cpdef data_received(self, bytes data)
+    cpdef connection_lost(self, object exc)
+    cpdef open_up(self, bytes data)
+    cpdef shake(self)
+    @cython.locals(data=bytes, chunk=bytes, more=list, ended=bint)
+    cpdef read(self)
+    cpdef break_off(self, object error)
+    @cython.locals(data=bytes)
+    cpdef flush(self)
+    @cython.locals(sent=Py_ssize_t, size=Py_ssize_t)
+    cpdef write(self, bytes data)
+    cpdef close(self)
+    cpdef await_goodbye(self)
+    cpdef abort(self)
+    cpdef bint is_closing(self) except *

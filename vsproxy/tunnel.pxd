@@ -1,0 +1,41 @@
+from vsproxy.sender cimport Sender
+from vsproxy.timers cimport Sweep, Timed
+import cython
+
+
+cdef class TunnelEnd:
+    cdef public bint ended
+    cdef public bint full
+    cdef public bint lost
+    cdef public Py_ssize_t moved
+    cdef public TunnelEnd peer
+    cdef public Sender sender
+    cdef public object transport
+    cdef public Tunnel tunnel
+
+    @cython.locals(tunnel=Tunnel)
+    cpdef data_received(self, bytes data)
+    @cython.locals(peer=TunnelEnd)
+    cpdef bint eof_received(self) except *
+    cpdef connection_lost(self, object exc)
+    @cython.locals(peer=TunnelEnd)
+    cpdef pause_writing(self)
+    @cython.locals(peer=TunnelEnd)
+    cpdef resume_writing(self)
+    cpdef write(self, bytes data)
+    cpdef close(self)
+    cpdef abort(self)
+
+
+cdef class Tunnel(Timed):
+    cdef public TunnelEnd downstream
+    cdef public object on_closed
+    cdef public Sweep sweep
+    cdef public bint timed_out
+    cdef public double timeout
+    cdef public TunnelEnd upstream
+
+    cpdef touch(self)
+    cpdef shut(self)
+    cpdef cut(self)
+    cpdef on_end_lost(self)
