@@ -21,6 +21,8 @@ from vsproxy import Config, Proxy
 # In the first exchanges the proxy connects, and learns that the servers keep their connections open, without which
 # no POST goes out on one.
 FIRST_EXCHANGES = 64
+#: Turns of the loop in which the proxy has to do the next thing.
+MOST_TURNS = 100_000
 
 
 def browser_get() -> Step:
@@ -51,11 +53,10 @@ def forwarding(request: bytes, access: str) -> Step:
     def step() -> None:
         receive(request)
         for server in servers:
-            if server.sent:
-                server.sent.clear()
+            if server.has_sent():
+                server.take_sent()
                 server.protocol.data_received(RESPONSE)
-        assert client.sent
-        client.sent.clear()
+        assert client.take_sent()
 
     return step
 
@@ -71,19 +72,20 @@ async def prepare(loop: StandInLoop, access: str) -> None:
         client = await first(lambda: loop.clients)
     for _ in range(FIRST_EXCHANGES):
         client.protocol.data_received(BROWSER_REQUEST)
-        server = await first(lambda: [server for server in loop.servers if server.sent])
-        server.sent.clear()
+        server = await first(lambda: [server for server in loop.servers if server.has_sent()])
+        server.take_sent()
         server.protocol.data_received(RESPONSE)
-        assert client.sent[-1].endswith(RESPONSE[-16:]), client.sent
-        client.sent.clear()
+        answer = client.taken[: client.take_sent()]
+        assert answer.endswith(RESPONSE[-16:]), answer
 
 
 async def first(look: Callable[[], list[Peer]]) -> Peer:
-    """The first that `look` sees, once it sees one."""
-    while True:
+    """The first that `look` sees, once it sees one. Raises `AssertionError` if it does not within many turns."""
+    for _ in range(MOST_TURNS):
         if found := look():
             return found[0]
         await asyncio.sleep(0)
+    raise AssertionError("the proxy does nothing")
 
 
 def configuration(access: str) -> dict[str, object]:

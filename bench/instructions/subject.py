@@ -42,9 +42,14 @@ def key_of(python: str) -> str:
 
 
 def compiled_modules(package: Path) -> list[Path]:
-    """The shared objects of all modules that are meant to be compiled. Raises `CannotCount` if one is not."""
+    """The shared objects of all modules that are meant to be compiled. Raises `CannotCount` if one is not.
+
+    They have a `.pxd`; one with nothing but C for the others (`cdef inline`) has no object.
+    """
     modules = []
     for declared in sorted(package.rglob("*.pxd")):
+        if "\ncdef inline" in declared.read_text():
+            continue
         objects = sorted(declared.parent.glob(f"{declared.stem}.*.so"))
         if not objects:
             name = ".".join(declared.relative_to(package).with_suffix("").parts)

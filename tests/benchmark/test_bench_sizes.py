@@ -29,8 +29,8 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 def test_nothing_of_vsproxy_is_imported() -> None:
-    """What is measured is another installation, and is started like the others."""
-    for path in PACKAGE.rglob("*.py"):
+    """What is measured is another installation, and is started like the others; instructions are counted inside."""
+    for path in set(PACKAGE.rglob("*.py")) - set((PACKAGE / "instructions").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
