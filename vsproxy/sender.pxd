@@ -1,6 +1,8 @@
 from vsproxy cimport sockets
 import cython
 
+cdef Py_ssize_t _SMALL_BODY, _FEW_BYTES
+
 
 cdef class Sender:
     cdef public object buffered
@@ -11,3 +13,5 @@ cdef class Sender:
 
     @cython.locals(sent=Py_ssize_t)
     cpdef write(self, bytes data)
+    @cython.locals(sent=Py_ssize_t, piece=bytes)
+    cpdef write_parts(self, bytes head, bytes body, bytes tail)

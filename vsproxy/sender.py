@@ -8,6 +8,12 @@ from typing import Any
 
 from vsproxy import sockets
 
+#: A smaller body (bytes) is copied behind its head: that costs less than a list of pieces.
+SMALL_BODY = 4 * 1024
+#: As much is copied for a transport that takes only one piece at a time, since each is a record and a system call.
+FEW_BYTES = 16 * 1024
+_SMALL_BODY, _FEW_BYTES = SMALL_BODY, FEW_BYTES
+
 
 class Sender:
     """Writes for the protocol of `transport`.
@@ -42,3 +48,24 @@ class Sender:
             if sent > 0:
                 data = data[sent:]
         self.write_queued(data)
+
+    def write_parts(self, head: bytes, body: bytes, tail: bytes) -> None:
+        """As `write` of all three, the last of which may be empty, without copying a `body` that is large."""
+        if len(body) < (_SMALL_BODY if self.descriptor >= 0 else _FEW_BYTES):
+            self.write(b"".join((head, body, tail)))
+            return
+        if self.is_closing():
+            return
+        sent = 0
+        if self.descriptor >= 0 and (not self.queued or self.buffered() == 0):
+            sent = sockets.send_parts(self.descriptor, head, body, tail)
+            if sent == len(head) + len(body) + len(tail):
+                self.queued = False
+                return
+            self.queued = True
+        for piece in (head, body, tail):
+            if sent < len(piece):
+                self.write_queued(piece[sent:] if sent > 0 else piece)
+                sent = 0
+            else:
+                sent -= len(piece)

@@ -1,10 +1,20 @@
 # For the modules that cimport it; `sockets.py` itself stays uncompiled.
 from libc.errno cimport EAGAIN, errno
+from libc.string cimport memset
+
+cdef extern from "sys/uio.h":
+    struct iovec:
+        void *iov_base
+        size_t iov_len
 
 cdef extern from "sys/socket.h":
     int MSG_PEEK, MSG_DONTWAIT, MSG_NOSIGNAL
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
     ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int descriptor, const void *buffer, size_t size, int flags)
+    ssize_t sendmsg(int descriptor, const msghdr *message, int flags)
 
 
 cdef inline bint is_quiet(int descriptor) noexcept:
@@ -14,4 +24,18 @@ cdef inline bint is_quiet(int descriptor) noexcept:
 
 cdef inline Py_ssize_t send(int descriptor, bytes data) noexcept:
     cdef ssize_t sent = c_send(descriptor, <const char *>data, len(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+    return sent if sent > 0 else 0
+
+
+cdef inline Py_ssize_t send_parts(int descriptor, bytes head, bytes body, bytes tail) noexcept:
+    cdef iovec pieces[3]
+    cdef msghdr message
+    cdef ssize_t sent
+    pieces[0].iov_base, pieces[0].iov_len = <char *>head, len(head)
+    pieces[1].iov_base, pieces[1].iov_len = <char *>body, len(body)
+    pieces[2].iov_base, pieces[2].iov_len = <char *>tail, len(tail)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = pieces
+    message.msg_iovlen = 3 if len(tail) > 0 else 2
+    sent = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
     return sent if sent > 0 else 0

@@ -14,9 +14,6 @@ from vsproxy.splice import Splice, Splicer
 from vsproxy.timers import Timed
 from vsproxy.wire.message import RequestHead, ResponseHead
 
-#: Up to this size (bytes) a body is copied behind its head, to go out in one write.
-SMALL_BODY = 16 * 1024
-
 
 class Stream(Timed):
     """One side of an exchange. Every call is synchronous and never blocks.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vsproxy.stream import SMALL_BODY
+from vsproxy.sender import FEW_BYTES
 from vsproxy.timers import Sweep
 from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import Server
@@ -77,7 +77,7 @@ def test_a_body_that_goes_on_has_no_end_yet(loop: asyncio.AbstractEventLoop) -> 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_large_body_is_not_copied(loop: asyncio.AbstractEventLoop, whole: bool) -> None:
-    data = b"x" * SMALL_BODY
+    data = b"x" * FEW_BYTES
     head, body = first_writes(loop, data, whole)
     assert head == LINES
     assert body is data

@@ -6,7 +6,9 @@ import asyncio
 import socket
 from typing import Any
 
-from vsproxy.sender import Sender
+import pytest
+
+from vsproxy.sender import FEW_BYTES, SMALL_BODY, Sender
 
 
 class Transport:
@@ -76,6 +78,51 @@ def test_the_rest_goes_to_the_transport_and_what_follows_waits_behind_it() -> No
     sender.write(b"direct again")
     assert transport.queue == []
     assert transport.received() == b"direct again"
+    transport.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BODY - 1, SMALL_BODY, 100_000])
+@pytest.mark.parametrize("tail", [b"", b"tail"])
+def test_parts_leave_in_one_go(size: int, tail: bytes) -> None:
+    transport = Transport()
+    body = b"b" * size
+    sender_for(transport).write_parts(b"head", body, tail)
+    assert transport.received() == b"head" + body + tail
+    assert transport.queue == []
+    transport.close()
+
+
+@pytest.mark.parametrize("head", [b"head", b"h" * 1_000_000])
+def test_what_the_kernel_does_not_take_of_parts_waits_in_order(head: bytes) -> None:
+    transport = Transport()
+    sender = sender_for(transport)
+    body = bytes(range(256)) * 20_000
+    sender.write_parts(head, body, b"tail")
+    assert transport.queue[-1] == b"tail"
+    sender.write_parts(b"second", b"s" * SMALL_BODY, b"end")
+    assert transport.received() + b"".join(transport.queue) == head + body + b"tailsecond" + b"s" * SMALL_BODY + b"end"
+    transport.close()
+
+
+def test_a_transport_that_frames_gets_large_bodies_apart_and_small_ones_with_their_head() -> None:
+    transport = Transport(plain=False)
+    sender = sender_for(transport)
+    body = b"b" * FEW_BYTES
+    sender.write_parts(b"head", body, b"")
+    assert transport.queue == [b"head", body]
+    transport.queue.clear()
+    sender.write_parts(b"head", b"small", b"tail")
+    assert transport.queue == [b"headsmalltail"]
+    transport.close()
+
+
+def test_no_part_is_written_to_a_transport_that_closes() -> None:
+    transport = Transport()
+    sender = sender_for(transport)
+    transport.closing = True
+    sender.write_parts(b"head", b"b" * 100_000, b"")
+    assert transport.queue == []
+    assert transport.received() == b""
     transport.close()
 
 

@@ -4,7 +4,7 @@ from vsproxy.exchange cimport Exchange, new_exchange
 from vsproxy.headers cimport interim_lines, response_lines
 from vsproxy.routing cimport Route
 from vsproxy.stream cimport ExchangeEvents
-from vsproxy.wire.body cimport BodyReader, chunk
+from vsproxy.wire.body cimport BodyReader, chunk_end, chunk_start
 from vsproxy.wire.message cimport RequestHead, ResponseHead, make_response
 from vsproxy.wire.request cimport RequestParser, request_body_mode
 import cython
@@ -39,7 +39,7 @@ cdef class DownstreamConnection(ClientConnection):
     cpdef send_head(self, ResponseHead head, bint more)
     @cython.locals(minor=int)
     cpdef bytes head_lines(self, ResponseHead head, bytes body)
-    @cython.locals(held=ResponseHead)
+    @cython.locals(held=ResponseHead, lines=bytes)
     cpdef send_body(self, bytes data)
     @cython.locals(held=ResponseHead, end=bytes)
     cpdef send_end(self, bytes trailers)

@@ -15,10 +15,11 @@ from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
 from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
+from vsproxy.sender import SMALL_BODY
 from vsproxy.splice import MIN_REST
-from vsproxy.stream import SMALL_BODY, ExchangeEvents
+from vsproxy.stream import ExchangeEvents
 from vsproxy.timers import NEVER
-from vsproxy.wire.body import BodyReader, chunk
+from vsproxy.wire.body import BodyReader, chunk_end, chunk_start
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
 from vsproxy.wire.request import RequestParser, request_body_mode
 
@@ -237,18 +238,21 @@ class DownstreamConnection(ClientConnection):
     def send_body(self, data: bytes) -> None:
         """Send body bytes, as one chunk where the body is chunked."""
         held = self.held
-        if self.chunked:
-            data = chunk(data, False, b"")
-        if held is None:
-            self.write(data)
+        lines = b""
+        if held is not None:
+            self.held = None
+            if not self.chunked and len(data) < _SMALL_BODY:
+                self.write(self.head_lines(held, data))
+                return
+            lines = self.head_lines(held, b"")
+        if self.stopped:
             return
-        self.held = None
-        # A small body goes out with its head; a large one is not worth the copy.
-        if len(data) < _SMALL_BODY:
-            self.write(self.head_lines(held, data))
+        if self.chunked:
+            self.sender.write_parts(lines + chunk_start(len(data)), data, chunk_end(False, b""))  # type: ignore
+        elif lines:
+            self.sender.write_parts(lines, data, b"")  # type: ignore[union-attr]
         else:
-            self.write(self.head_lines(held, b""))
-            self.write(data)
+            self.sender.write(data)  # type: ignore[union-attr]
 
     def send_end(self, trailers: bytes) -> None:
         """The response is complete: on to the next request, or close."""

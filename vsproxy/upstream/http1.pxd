@@ -2,7 +2,7 @@ from vsproxy.sender cimport Sender
 from vsproxy.stream cimport ExchangeEvents, Upstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.server cimport Server
-from vsproxy.wire.body cimport BodyReader, chunk
+from vsproxy.wire.body cimport BodyReader, chunk_end, chunk_start
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 from vsproxy.wire.response cimport ResponseParser, response_body_mode
 import cython
@@ -12,7 +12,6 @@ cdef double _NEVER
 cdef Py_ssize_t _MAX_INTERIM
 cdef Py_ssize_t _MIN_REST
 cdef Py_ssize_t _RESCUE_SIZE
-cdef Py_ssize_t _SMALL_BODY
 
 
 cdef class UpstreamConnection(Upstream):
@@ -51,6 +50,8 @@ cdef class UpstreamConnection(Upstream):
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef begin(self, ExchangeEvents events, double read_timeout, double send_timeout)
+    cpdef note_head(self, RequestHead head, bint whole)
+    @cython.locals(tail=bytes)
     cpdef send_first(self, RequestHead head, bytes lines, bytes data, bint whole, bytes trailers)
     cpdef note_end(self)
     cpdef close(self)

@@ -14,19 +14,18 @@ from vsproxy.errors import BadMessage
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender
 from vsproxy.splice import MIN_REST
-from vsproxy.stream import SMALL_BODY, ExchangeEvents, Upstream
+from vsproxy.stream import ExchangeEvents, Upstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.early_answer import duplicate, read_answer
 from vsproxy.upstream.server import Server
-from vsproxy.wire.body import BodyReader, chunk
+from vsproxy.wire.body import BodyReader, chunk_end, chunk_start
 from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
 from vsproxy.wire.response import ResponseParser, response_body_mode
 
 _BODY_UNTIL_CLOSE = BODY_UNTIL_CLOSE
 _MIN_REST = MIN_REST
 _NEVER = NEVER
-_SMALL_BODY = SMALL_BODY
 
 #: Bytes that may wait in a transport before the other side's reading is paused.
 WRITE_HIGH = 128 * 1024
@@ -187,22 +186,26 @@ class UpstreamConnection(Upstream):
 
     def send_head(self, head: RequestHead, lines: bytes, whole: bool) -> None:
         """Send the request's head; its body follows, framed as `head` says, unless this is the `whole` request."""
+        self.note_head(head, whole)
+        self.write(lines)
+
+    def note_head(self, head: RequestHead, whole: bool) -> None:
+        """See `send_head`."""
         self.method = head.method
         self.chunked = head.chunked
         self.asked_upgrade = len(head.upgrade) > 0
         if not whole and (head.chunked or head.content_length >= _RESCUE_SIZE):
             self.rescue = duplicate(self.transport)  # type: ignore[arg-type]
-        self.write(lines)
 
     def send_first(self, head: RequestHead, lines: bytes, data: bytes, whole: bool, trailers: bytes) -> None:
-        """Send the head and what is there of the body, in one write if that is little; `whole`: it is all of it."""
+        """Send the head together with what is there of the body; `whole`: it is all of it."""
+        self.note_head(head, whole)
+        tail = b""
         if head.chunked:
-            data = chunk(data, whole, trailers)
-        if len(data) < _SMALL_BODY:
-            self.send_head(head, b"".join((lines, data)), whole)
-        else:
-            self.send_head(head, lines, whole)
-            self.write(data)
+            lines += chunk_start(len(data))
+            tail = chunk_end(whole, trailers)
+        if not self.lost:
+            self.sender.write_parts(lines, data, tail)  # type: ignore[union-attr]
         if whole:
             self.note_end()
         else:
@@ -211,9 +214,10 @@ class UpstreamConnection(Upstream):
     def send_body(self, data: bytes) -> None:
         """Send body bytes, as one chunk if the request is chunked."""
         self.deadline = self.sweep.now + self.read_timeout
-        if self.chunked:
-            data = chunk(data, False, b"")
-        self.write(data)
+        if not self.chunked:
+            self.write(data)
+        elif not self.lost:
+            self.sender.write_parts(chunk_start(len(data)), data, chunk_end(False, b""))  # type: ignore[union-attr]
 
     def send_end(self, trailers: bytes) -> None:
         """The request is complete."""

@@ -6,8 +6,8 @@ cdef int _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE
 cdef Py_ssize_t _MAX_CHUNK, _MAX_DIGITS, _MAX_LINE, _MAX_EXTENSIONS, _MAX_TRAILERS, _MAX_TRAILER_FIELDS, _QUICK_DIGITS
 cdef int _SIZE, _DATA, _DATA_CR, _DATA_LF, _TRAILER
 
-@cython.locals(end=bytes)
-cpdef bytes chunk(bytes data, bint last, bytes trailers)
+cpdef bytes chunk_start(Py_ssize_t size)
+cpdef bytes chunk_end(bint last, bytes trailers)
 
 
 cdef class BodyReader:

@@ -38,10 +38,14 @@ _QUICK_DIGITS = QUICK_DIGITS
 _SIZE, _DATA, _DATA_CR, _DATA_LF, _TRAILER = 0, 1, 2, 3, 4
 
 
-def chunk(data: bytes, last: bool, trailers: bytes) -> bytes:
-    """`data`, which is not empty, as one chunk; and, if it is the `last`, the end of the body with `trailers`."""
-    end = b"".join((b"\r\n0\r\n", trailers, b"\r\n")) if last else b"\r\n"
-    return b"".join((b"%x\r\n" % len(data), data, end))
+def chunk_start(size: int) -> bytes:
+    """What comes before a chunk of `size` bytes, which is not 0."""
+    return b"%x\r\n" % size
+
+
+def chunk_end(last: bool, trailers: bytes) -> bytes:
+    """What comes after a chunk; and, if it is the `last`, the end of the body with `trailers`."""
+    return b"".join((b"\r\n0\r\n", trailers, b"\r\n")) if last else b"\r\n"
 
 
 class BodyReader:
