@@ -38,6 +38,7 @@ with what it had to be (of HTTP/2: every status and length); where one was wrong
 def render(results: Results, plots: Sequence[Path] = ()) -> str:
     """The whole report; `plots` are linked by name."""
     parts = ["# Benchmark", _about(results), _EXPLAINED, "## Targets", _targets(results)]
+    parts += ["## All figures", overview(results)]
     named = {path.stem: path.name for path in plots}
     parts.append("## Scenarios")
     for scenario in results.scenarios:
@@ -46,6 +47,19 @@ def render(results: Results, plots: Sequence[Path] = ()) -> str:
     for line in lines_of(results):
         parts += [f"### Growth: {line}", _line(results, line), *_link(named, f"growth-{line}")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def overview(results: Results) -> str:
+    """One row for each scenario: the figure of each proxy, and our ratio to the best of the others."""
+    names = list(dict.fromkeys(name for scenario in results.scenarios for name in scenario.proxies))
+    rows = []
+    for scenario in results.scenarios:
+        figures = values(scenario)
+        rival = best({name: found for name, found in figures.items() if name != OURS})
+        ratio = spread(ratios(figures[OURS], figures[rival])) if rival and OURS in figures else None
+        cells = [f"{median(figures[name]):,.2f}" if name in figures else "-" for name in names]
+        rows.append([f"{scenario.title}: {scenario.heading}", *cells, _ratio(ratio)])
+    return table(("scenario", *names, "ratio"), rows)
 
 
 def write_report(results: Results, directory: Path) -> Path:

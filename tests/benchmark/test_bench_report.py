@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.report import main, render, table, write_report
+from bench.report import main, overview, render, table, write_report
 from bench.results import ProxyResult, Results, load, save
 from support.bench_results import measured, results, scenario
 
@@ -65,6 +65,15 @@ def test_the_report_has_figures_ratios_and_reasons() -> None:
     assert row(text, "nginx")[-3] == "50% !"
     assert row(text, "haproxy")[-1] == "VOID: a wrong byte / in the body"
     assert row(text, "caddy")[-1] == "not installed"
+
+
+def test_all_figures_stand_in_one_table() -> None:
+    text = overview(run())
+    head, _, first, *_ = text.splitlines()
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "scenario", "vsproxy", "nginx", "haproxy", "caddy", "ratio",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in first.strip("|").split("|")][1:] == ["10.00", "10.00", "-", "-", "1.00 (0.90-1.20)"]
 
 
 def test_the_report_has_lines_targets_and_the_machine() -> None:
