@@ -1,3 +1,4 @@
+from vsproxy cimport sockets
 from vsproxy.descriptors cimport Descriptors
 from vsproxy.listener_stats cimport ListenerStats
 from vsproxy.tls_transport cimport TlsTransport
@@ -30,9 +31,10 @@ cdef class Entrance:
     cpdef bint is_full(self) except *
     @cython.locals(taken=Py_ssize_t)
     cpdef Py_ssize_t take(self, object listening, object family, Py_ssize_t most) except -1
-    @cython.locals(accepted=tuple)
+    @cython.locals(accepted=tuple, number=int)
     cpdef bint take_one(self, object listening, object family) except *
-    cpdef admit(self, object descriptor, object family)
+    @cython.locals(known=int)
+    cpdef admit(self, int descriptor, object family, bytes origin)
     cpdef take_next(self)
     @cython.locals(entering=list)
     cpdef go_on(self)

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from vsproxy import sockets
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls_transport import TlsTransport
@@ -36,7 +37,9 @@ ONE_CLIENT_FAILED = frozenset(
     }
 )
 
-MakeProtocol = Callable[[ListenerStats], asyncio.BaseProtocol]
+#: The number is the descriptor of a plain connection, the bytes are the packed address of its peer. -1 and nothing:
+#: the transport has to be asked.
+MakeProtocol = Callable[[ListenerStats, int, bytes], asyncio.BaseProtocol]
 
 
 class BareSocket:
@@ -125,23 +128,25 @@ class Entrance:
     def take_one(self, listening: socket.socket, family: int) -> bool:
         """Take the next one in, whatever the limits; False if nobody waits. Raises OSError as `take` does."""
         while True:
-            try:
-                # As the method `accept` does, which then makes a socket object.
-                accepted = listening._accept()  # type: ignore[attr-defined]
-            except BlockingIOError:
+            # The method `accept` would make an address of text, and a socket object.
+            accepted = sockets.accept(listening.fileno())
+            number = accepted[0]
+            if number >= 0:
+                self.admit(number, family, accepted[1])
+                return True
+            if number in (-errno.EAGAIN, -errno.EINTR):
                 return False
-            except OSError as exc:
-                if exc.errno in ONE_CLIENT_FAILED:
-                    continue
-                raise
-            self.admit(accepted[0], family)
-            return True
+            if -number not in ONE_CLIENT_FAILED:
+                raise OSError(-number, os.strerror(-number))
 
-    def admit(self, descriptor: int, family: int) -> None:
+    def admit(self, descriptor: int, family: int, origin: bytes) -> None:
         """Make a connection of an accepted client; its protocol hears of it in a moment."""
         self.stats.admitted()
         client: Any = self.socket
+        # Only uvloop is known to keep the descriptor that it was given.
+        known = -1
         if self.bare:
+            known = descriptor
             client.descriptor = descriptor
             client.family = family
         else:
@@ -150,7 +155,7 @@ class Entrance:
             client.setblocking(False)
         try:
             if self.context is None:
-                self.next = self.make_protocol(self.stats)  # type: ignore[misc]
+                self.next = self.make_protocol(self.stats, known, origin)  # type: ignore[misc]
             else:
                 self.next = TlsTransport(self.gate, self.context, self.make_protocol)
             entry: Any = self.loop.connect_accepted_socket(self.take_next, client).__await__()

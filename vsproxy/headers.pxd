@@ -1,6 +1,7 @@
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 
 cdef bytes _VIA_LINE, _CHUNKED_LINE
+cdef Py_ssize_t _MAX_KNOWN
 
 
 cdef class Forwarding:

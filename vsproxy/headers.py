@@ -16,6 +16,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 VIA_LINE = b"Via: 1.1 vsproxy\r\n"
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 _VIA_LINE, _CHUNKED_LINE = VIA_LINE, CHUNKED_LINE
+#: Longer lines (bytes) are not kept for the next request: only who is up to something sends such a Host.
+MAX_KNOWN = 2048
+_MAX_KNOWN = MAX_KNOWN
 
 
 def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
@@ -30,7 +33,7 @@ def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
 
 
 class Forwarding:
-    """What one downstream connection contributes to the fields of its requests.
+    """What the connections of one peer of a listener contribute to the fields of their requests.
 
     `peer` is the address of who connected ("" for a Unix socket), `trusted` whether it is one of the
     listener's trusted proxies: only then is what it says of its own client kept. `known` are the lines of
@@ -100,7 +103,7 @@ class Forwarding:
         if self.forwarded:
             lines += self.forwarded_line(head)
         lines = b"".join((b"Host: ", upstream_host, b"\r\n", lines, b"X-Request-ID: "))
-        if not self.trusted:
+        if not self.trusted and len(lines) <= _MAX_KNOWN:
             self.known = lines
             self.known_host = head.host
             self.known_upstream_host = upstream_host

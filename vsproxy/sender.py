@@ -26,14 +26,18 @@ class Sender:
     __slots__ = ("buffered", "descriptor", "is_closing", "queued", "write_queued")
 
     def __init__(self, transport: asyncio.Transport) -> None:
+        sock = transport.get_extra_info("socket")
+        secure = transport.get_extra_info("ssl_object") or transport.get_extra_info("sslcontext")
+        # Somebody else may have written before.
+        self.prepare(transport, -1 if sock is None or secure is not None else sock.fileno(), True)
+
+    def prepare(self, transport: asyncio.Transport, descriptor: int, queued: bool) -> None:
+        """For `__init__` and `new_sender`."""
         self.write_queued: Any = transport.write
         self.is_closing: Any = transport.is_closing
         self.buffered: Any = transport.get_write_buffer_size
-        # Somebody else may have written before.
-        self.queued = True
-        sock = transport.get_extra_info("socket")
-        secure = transport.get_extra_info("ssl_object") or transport.get_extra_info("sslcontext")
-        self.descriptor: int = -1 if sock is None or secure is not None else sock.fileno()
+        self.queued = queued
+        self.descriptor = descriptor
 
     def write(self, data: bytes) -> None:
         """Write; nothing happens to a connection that is going down, which the protocol is told otherwise."""
@@ -69,3 +73,12 @@ class Sender:
                 sent = 0
             else:
                 sent -= len(piece)
+
+def new_sender(transport: asyncio.Transport, descriptor: int) -> Sender:
+    """For a transport that nobody has written to; `descriptor` is that of its plain connection, or -1: ask."""
+    if descriptor < 0:
+        return Sender(transport)
+    # Neither by a call of the class, which takes the way through Python, nor by asking, which is a system call.
+    sender = Sender.__new__(Sender)
+    sender.prepare(transport, descriptor, False)
+    return sender

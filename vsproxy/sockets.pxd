@@ -1,4 +1,5 @@
 # For the modules that cimport it; `sockets.py` itself stays uncompiled.
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, errno
 from libc.string cimport memset
 
@@ -6,6 +7,27 @@ cdef extern from "sys/uio.h":
     struct iovec:
         void *iov_base
         size_t iov_len
+
+cdef extern from "netinet/in.h":
+    int AF_INET, AF_INET6
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        in_addr sin_addr
+    struct sockaddr_in6:
+        in6_addr sin6_addr
+        unsigned int sin6_scope_id
+
+cdef extern from "sys/socket.h" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        pass
+    int SOCK_CLOEXEC
+    int accept4(int descriptor, sockaddr *address, socklen_t *size, int flags)
 
 cdef extern from "sys/socket.h":
     int MSG_PEEK, MSG_DONTWAIT, MSG_NOSIGNAL
@@ -39,3 +61,17 @@ cdef inline Py_ssize_t send_parts(int descriptor, bytes head, bytes body, bytes 
     message.msg_iovlen = 3 if len(tail) > 0 else 2
     sent = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
     return sent if sent > 0 else 0
+
+
+cdef inline tuple accept(int listening):
+    cdef sockaddr_storage storage
+    cdef sockaddr *address = <sockaddr *>&storage
+    cdef socklen_t size = sizeof(storage)
+    cdef int accepted = accept4(listening, address, &size, SOCK_CLOEXEC)
+    if accepted < 0:
+        return -errno, b""
+    if address.sa_family == AF_INET:
+        return accepted, PyBytes_FromStringAndSize(<char *>&(<sockaddr_in *>address).sin_addr, sizeof(in_addr))
+    if address.sa_family == AF_INET6 and (<sockaddr_in6 *>address).sin6_scope_id == 0:
+        return accepted, PyBytes_FromStringAndSize(<char *>&(<sockaddr_in6 *>address).sin6_addr, sizeof(in6_addr))
+    return accepted, b""

@@ -1,10 +1,11 @@
-"""What is asked of a connected socket by its descriptor alone, on the way of every request.
+"""What is asked of a socket by its descriptor alone, on the way of every request or connection.
 
 Compiled modules take these from `sockets.pxd`, where they are single system calls of C.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -41,3 +42,18 @@ def send_parts(descriptor: int, head: bytes, body: bytes, tail: bytes) -> int:
         return os.writev(descriptor, (head, body, tail))
     except OSError:
         return 0
+
+
+def accept(listening: int) -> tuple[int, bytes]:
+    """Take in who waits at a non-blocking socket: the new descriptor, and the packed address of its peer.
+
+    The number is that of an error, negative, if it fails. The address may be empty, if it is not one of an IP network.
+    """
+    door = socket.socket(fileno=listening)
+    try:
+        accepted: int = door._accept()[0]  # type: ignore[attr-defined]
+    except OSError as error:
+        return -(error.errno or errno.EINVAL), b""
+    finally:
+        door.detach()
+    return accepted, b""

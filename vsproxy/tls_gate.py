@@ -60,7 +60,7 @@ class TlsGate:
         """The handshake is over: the protocol that goes on."""
         del self._begun[client]
         self._stats.handshakes += 1
-        protocol: asyncio.BaseProtocol = client.offer(self._stats)
+        protocol: asyncio.BaseProtocol = client.offer(self._stats, -1, b"")
         return protocol
 
     def refused(self, client: TlsTransport, data: bytes) -> None:

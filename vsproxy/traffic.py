@@ -18,7 +18,7 @@ from vsproxy.background import Background
 from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
 from vsproxy.config.model import Config, ListenerConfig, LogSection
 from vsproxy.descriptors import RESERVE, Descriptors, current_limit
-from vsproxy.downstream.http1 import DownstreamConnection
+from vsproxy.downstream.http1 import new_connection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
@@ -71,7 +71,7 @@ class ServedListener:
         settings = ListenerSettings(config, self._address)
         # The settings of the moment of the accept: a handshake that began under the old ones ends under them.
         # A compiled class has no base class; the loop calls the protocol's methods by name.
-        make_protocol: Any = partial(DownstreamConnection, self._serving, settings)
+        make_protocol: Any = partial(new_connection, self._serving, settings)
         return Offer(Terms(config, make_protocol, tls), settings)
 
     def offer_for(self, config: ListenerConfig) -> Offer:

@@ -154,7 +154,7 @@ def test_small_writes_are_not_held_back(runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         made: list[Answering] = []
 
-        def remember(stats: Any) -> Answering:
+        def remember(stats: Any, descriptor: int, origin: bytes) -> Answering:
             made.append(Answering(stats))
             return made[-1]
 

@@ -40,7 +40,7 @@ def strict_runner(loop: str) -> Iterator[asyncio.Runner]:
 class Answering(asyncio.Protocol):
     """Answers each head with `ANSWER`; keeps to the contract between a connection and its listener."""
 
-    def __init__(self, stats: ListenerStats) -> None:
+    def __init__(self, stats: ListenerStats, descriptor: int = -1, origin: bytes = b"") -> None:
         self.stats = stats
         self.transport: Any = None
         self.received = b""

@@ -1,7 +1,8 @@
 from vsproxy.downstream.serving cimport ListenerSettings, Serving
 from vsproxy.exchange cimport Exchange
 from vsproxy.headers cimport Forwarding
-from vsproxy.sender cimport Sender
+from vsproxy.listener_stats cimport ListenerStats
+from vsproxy.sender cimport Sender, new_sender
 from vsproxy.stream cimport Downstream
 from vsproxy.timers cimport Sweep
 import cython
@@ -15,11 +16,13 @@ cdef double _LAST_REQUEST_TIME
 
 cdef class ClientConnection(Downstream):
     cdef public bint close_after
+    cdef public int descriptor
     cdef public bint end_of_stream
     cdef public Exchange exchange
     cdef public bint expects_more
     cdef public Forwarding forwarding
     cdef public double limit
+    cdef public bytes origin
     cdef public bytes pending
     cdef public bint reading_body
     cdef public bint reading_paused
@@ -27,7 +30,7 @@ cdef class ClientConnection(Downstream):
     cdef public Sender sender
     cdef public Serving serving
     cdef public ListenerSettings settings
-    cdef public object stats
+    cdef public ListenerStats stats
     cdef public bint stopped
     cdef public Sweep sweep
     cdef public object transport
@@ -35,9 +38,11 @@ cdef class ClientConnection(Downstream):
     cdef public int wait
     cdef public bint writing_paused
 
+    cpdef prepare(self, Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin)
     cpdef bint is_head_begun(self) except *
     cpdef advance(self, bytes data)
     cpdef refuse(self, int status, str reason)
+    @cython.locals(settings=ListenerSettings)
     cpdef connection_made(self, object transport)
     cpdef connection_lost(self, object exc)
     cpdef pause_writing(self)

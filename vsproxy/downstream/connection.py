@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any
 
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
+from vsproxy.listener_stats import ListenerStats
 from vsproxy.resets import reset_on_close
-from vsproxy.sender import Sender
+from vsproxy.sender import Sender, new_sender
 from vsproxy.splice import Splicer
 from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
@@ -44,15 +44,21 @@ TCP_CLOSE = 7
 
 
 class ClientConnection(Downstream):
-    """See the module. `stats` counts for the listener, `settings` are its limits and timeouts."""
+    """See the module. `stats` counts for the listener, `settings` are its limits and timeouts.
+
+    `descriptor` is that of a plain connection whose transport need not be asked, or -1; `origin` is the
+    packed address of its peer, or empty.
+    """
 
     __slots__ = (
         "close_after",
+        "descriptor",
         "end_of_stream",
         "exchange",
         "expects_more",
         "forwarding",
         "limit",
+        "origin",
         "pending",
         "reading_body",
         "reading_paused",
@@ -69,8 +75,14 @@ class ClientConnection(Downstream):
         "writing_paused",
     )
 
-    def __init__(self, serving: Serving, settings: ListenerSettings, stats: Any) -> None:
-        super().__init__()
+    def prepare(
+        self, serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+    ) -> None:
+        """Take the place of `__init__`, which cannot be reached without a way through Python."""
+        self.descriptor = descriptor
+        self.origin = origin
+        self.sweep_index = -1
+        self.splice = None
         self.serving = serving
         self.settings = settings
         self.stats = stats
@@ -83,6 +95,7 @@ class ClientConnection(Downstream):
         self.expects_more = False
         self.wait = _HEAD
         self.limit = _NEVER
+        self.deadline = _NEVER
         self.pending = b""
         self.close_after = False
         self.reading_body = False
@@ -111,18 +124,10 @@ class ClientConnection(Downstream):
     def connection_made(self, transport: asyncio.Transport) -> None:
         """asyncio: a client has connected."""
         self.transport = transport
-        self.sender = Sender(transport)
+        self.sender = new_sender(transport, self.descriptor)
         transport.set_write_buffer_limits(high=WRITE_HIGH)
         settings = self.settings
-        peername = transport.get_extra_info("peername")
-        peer = peername[0] if isinstance(peername, tuple) else ""
-        self.forwarding = Forwarding(
-            peer.removeprefix("::ffff:"),
-            b"https" if settings.secure else b"http",
-            settings.networks,
-            settings.forwarded,
-            settings.via,
-        )
+        self.forwarding = settings.forwarding_for(self.origin, transport)
         self.stats.opened()
         self.serving.connected(self)
         self.set_wait(_HEAD, settings.header_timeout)

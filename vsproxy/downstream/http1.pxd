@@ -2,11 +2,12 @@ from vsproxy.downstream.connection cimport ClientConnection
 from vsproxy.downstream.serving cimport ListenerSettings, Serving
 from vsproxy.exchange cimport Exchange, new_exchange
 from vsproxy.headers cimport interim_lines, response_lines
+from vsproxy.listener_stats cimport ListenerStats
 from vsproxy.routing cimport Route
 from vsproxy.stream cimport ExchangeEvents
-from vsproxy.wire.body cimport BodyReader, chunk_end, chunk_start
+from vsproxy.wire.body cimport BodyReader, chunk_end, chunk_start, new_body_reader
 from vsproxy.wire.message cimport RequestHead, ResponseHead, make_response
-from vsproxy.wire.request cimport RequestParser, request_body_mode
+from vsproxy.wire.request cimport RequestParser, new_request_parser, request_body_mode
 import cython
 
 cdef double _NEVER
@@ -23,6 +24,7 @@ cdef class DownstreamConnection(ClientConnection):
     cdef public RequestParser parser
     cdef public bint running
 
+    cpdef prepare(self, Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin)
     cpdef data_received(self, bytes data)
     @cython.locals(exchange=Exchange)
     cpdef advance(self, bytes data)
@@ -45,3 +47,9 @@ cdef class DownstreamConnection(ClientConnection):
     cpdef send_end(self, bytes trailers)
     cpdef next_request(self)
     cpdef bint can_drain(self, RequestHead request) except *
+
+
+@cython.locals(connection=DownstreamConnection)
+cpdef DownstreamConnection new_connection(
+    Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin
+)

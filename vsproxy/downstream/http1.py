@@ -8,20 +8,20 @@ pipeline are served one after the other; what came early waits in `pending` with
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import BadMessage
 from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
+from vsproxy.listener_stats import ListenerStats
 from vsproxy.sender import SMALL_BODY
 from vsproxy.splice import MIN_REST
 from vsproxy.stream import ExchangeEvents
 from vsproxy.timers import NEVER
-from vsproxy.wire.body import BodyReader, chunk_end, chunk_start
+from vsproxy.wire.body import chunk_end, chunk_start, new_body_reader
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
-from vsproxy.wire.request import RequestParser, request_body_mode
+from vsproxy.wire.request import new_request_parser, request_body_mode
 
 _NEVER = NEVER
 _IDLE, _HEAD, _BODY, _RESPONSE, _LINGER = IDLE, HEAD, BODY, RESPONSE, LINGER
@@ -47,13 +47,16 @@ class DownstreamConnection(ClientConnection):
         "running",
     )
 
-    def __init__(self, serving: Serving, settings: ListenerSettings, stats: Any) -> None:
-        super().__init__(serving, settings, stats)
+    def prepare(
+        self, serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+    ) -> None:
+        """See `ClientConnection`."""
+        ClientConnection.prepare(self, serving, settings, stats, descriptor, origin)
         # Per connection
-        self.parser = RequestParser(
+        self.parser = new_request_parser(
             settings.max_head, settings.max_fields, settings.max_target, settings.keep_underscores
         )
-        self.body = BodyReader(400)
+        self.body = new_body_reader(400)
         self.running = False
 
         # Per exchange
@@ -367,6 +370,16 @@ class DownstreamConnection(ClientConnection):
             and request.content_length >= 0
             and self.body.remaining <= _DRAIN_SIZE
         )
+
+
+def new_connection(
+    serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+) -> DownstreamConnection:
+    """The protocol of a client that has just come."""
+    # Not by a call of the class, which takes the way through Python.
+    connection = DownstreamConnection.__new__(DownstreamConnection)
+    connection.prepare(serving, settings, stats, descriptor, origin)
+    return connection
 
 
 def without_port(host: bytes) -> bytes:

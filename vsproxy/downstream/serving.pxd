@@ -5,6 +5,7 @@ from cpython cimport time
 from vsproxy.access_line cimport AccessRecord
 from vsproxy.access_log cimport AccessLog
 from vsproxy.exchange cimport Exchange
+from vsproxy.headers cimport Forwarding
 from vsproxy.routing cimport Router
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.pool_traffic cimport PoolTraffic
@@ -19,6 +20,7 @@ cdef class ListenerSettings:
     cdef public str address
     cdef public double body_timeout
     cdef public bint forwarded
+    cdef public dict forwardings
     cdef public double header_timeout
     cdef public double idle_timeout
     cdef public bint keep_underscores
@@ -32,6 +34,9 @@ cdef class ListenerSettings:
     cdef public bint secure
     cdef public double send_timeout
     cdef public bint via
+
+    @cython.locals(known=Forwarding)
+    cpdef Forwarding forwarding_for(self, bytes origin, object transport)
 
 
 cdef class Serving:

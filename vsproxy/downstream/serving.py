@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import time
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from vsproxy.access_line import AccessRecord
 from vsproxy.access_log import AccessLog
 from vsproxy.config.model import ListenerConfig
 from vsproxy.exchange import Exchange
+from vsproxy.headers import Forwarding
 from vsproxy.routing import Router
 from vsproxy.splice import Splicer
 from vsproxy.timers import Sweep
@@ -20,6 +22,8 @@ from vsproxy.wire.syntax import skip_blanks, trim_blanks
 
 #: Names of dropped fields that are remembered, so that a client cannot fill the log.
 MAX_NAMES = 100
+#: Peers that a listener remembers: a front, a load generator, or a page's many connections come from one.
+MAX_PEERS = 256
 _HEX = [b"%02x" % number for number in range(256)]
 
 logger = logging.getLogger("vsproxy.downstream")
@@ -47,6 +51,7 @@ class ListenerSettings:
         "address",
         "body_timeout",
         "forwarded",
+        "forwardings",
         "header_timeout",
         "idle_timeout",
         "keep_underscores",
@@ -80,6 +85,30 @@ class ListenerSettings:
         self.networks = config.trusted_proxies
         self.forwarded = config.forwarded
         self.via = config.via
+        # Nothing in one depends on anything but the peer and what stands above. By origin, or by the peer's name.
+        self.forwardings: dict[bytes | str, Forwarding] = {}
+
+    def forwarding_for(self, origin: bytes, transport: asyncio.Transport) -> Forwarding:
+        """What the connections of one peer add to their requests; `origin` is its packed address, or empty: ask."""
+        known = self.forwardings.get(origin)
+        if known is not None:
+            return known
+        if origin:
+            peer = socket.inet_ntop(socket.AF_INET if len(origin) == 4 else socket.AF_INET6, origin)
+        else:
+            # A Unix socket's peer has no name.
+            peername = transport.get_extra_info("peername")
+            peer = peername[0] if isinstance(peername, tuple) else ""
+        peer = peer.removeprefix("::ffff:")
+        key = origin or peer
+        known = self.forwardings.get(key)
+        if known is None:
+            scheme = b"https" if self.secure else b"http"
+            known = Forwarding(peer, scheme, self.networks, self.forwarded, self.via)
+            if len(self.forwardings) >= MAX_PEERS:
+                self.forwardings.clear()
+            self.forwardings[key] = known
+        return known
 
 
 class Serving:
@@ -130,8 +159,9 @@ class Serving:
 
     def connected(self, connection: Client) -> None:
         """A client has come."""
+        if not self.connections:
+            self.vacant.clear()
         self.connections.add(connection)
-        self.vacant.clear()
 
     def disconnected(self, connection: Client) -> None:
         """A client has gone."""

@@ -23,6 +23,7 @@ cdef class BodyReader:
     cdef public Py_ssize_t _trailer_size
     cdef public Py_ssize_t _trailer_count
 
+    cpdef prepare(self, int error_status)
     cpdef start(self, int mode, Py_ssize_t length)
     @cython.locals(size=Py_ssize_t, count=Py_ssize_t)
     cpdef bytes feed(self, bytes data, Py_ssize_t pos)
@@ -39,3 +40,7 @@ cdef class BodyReader:
     cpdef take_size(self, bytes data, Py_ssize_t start, Py_ssize_t end)
     @cython.locals(name=bytes, name_end=Py_ssize_t)
     cpdef take_trailer(self, bytes data, Py_ssize_t start, Py_ssize_t end)
+
+
+@cython.locals(reader=BodyReader)
+cpdef BodyReader new_body_reader(int error_status)

@@ -82,6 +82,10 @@ class BodyReader:
     _trailer_count: int
 
     def __init__(self, error_status: int) -> None:
+        self.prepare(error_status)
+
+    def prepare(self, error_status: int) -> None:
+        """As `__init__`; see `new_body_reader`."""
         self._error_status = error_status
         self._line = bytearray()
         self.pos = 0
@@ -245,3 +249,11 @@ class BodyReader:
         name = data[start:name_end].translate(LOWER)
         if name not in FORBIDDEN_TRAILERS and b"_" not in name:
             self.trailers += data[start:end] + b"\r\n"
+
+
+def new_body_reader(error_status: int) -> BodyReader:
+    """A reader, for each connection anew."""
+    # Not by a call of the class, which takes the way through Python.
+    reader = BodyReader.__new__(BodyReader)
+    reader.prepare(error_status)
+    return reader

@@ -42,6 +42,7 @@ cdef class HeadParser:
     cdef public bytes _upgrade
     cdef public list _nominated
 
+    cpdef prepare_fields(self, Py_ssize_t max_head, Py_ssize_t max_fields, int error_status)
     cpdef reset(self)
     cpdef Py_ssize_t start_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
     cpdef bint take(self, int kind, bytes data, Py_ssize_t start, Py_ssize_t name_end, Py_ssize_t end) except -1

@@ -168,7 +168,8 @@ class HeadParser:
     _upgrade: bytes
     _nominated: list[bytes] | None
 
-    def __init__(self, max_head: int, max_fields: int, error_status: int) -> None:
+    def prepare_fields(self, max_head: int, max_fields: int, error_status: int) -> None:
+        """For the subclass's `__init__`: the limits, and the status of what breaks the rules."""
         self.end = 0
         self.started = False
         self._max_head = max_head

@@ -22,6 +22,7 @@ cdef class RequestParser(HeadParser):
     cdef public bytes _authority
     cdef public RequestHead _head
 
+    cpdef prepare(self, Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_target, bint keep_underscores)
     @cython.locals(head=RequestHead)
     cpdef RequestHead parse(self, bytes data, Py_ssize_t pos)
     cpdef Py_ssize_t start_line(self, bytes data, Py_ssize_t pos, Py_ssize_t size) except -1
@@ -53,4 +54,8 @@ cdef class RequestParser(HeadParser):
     cpdef bint take_underscored(self, bytes data, Py_ssize_t start, Py_ssize_t name_end) except -1
 
 
+@cython.locals(parser=RequestParser)
+cpdef RequestParser new_request_parser(
+    Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_target, bint keep_underscores
+)
 cpdef int request_body_mode(RequestHead head) except -1

@@ -68,7 +68,11 @@ class RequestParser(HeadParser):
     _head: RequestHead
 
     def __init__(self, max_head: int, max_fields: int, max_target: int, keep_underscores: bool) -> None:
-        HeadParser.__init__(self, max_head, max_fields, 400)
+        self.prepare(max_head, max_fields, max_target, keep_underscores)
+
+    def prepare(self, max_head: int, max_fields: int, max_target: int, keep_underscores: bool) -> None:
+        """As `__init__`; see `new_request_parser`."""
+        self.prepare_fields(max_head, max_fields, 400)
         self._max_target = max_target
         self._keep_underscores = keep_underscores
         self._blank_seen = False
@@ -296,6 +300,16 @@ class RequestParser(HeadParser):
             head.dropped_underscores = []
         head.dropped_underscores.append(name)
         return True
+
+
+def new_request_parser(
+    max_head: int, max_fields: int, max_target: int, keep_underscores: bool
+) -> RequestParser:
+    """A parser, for each connection anew."""
+    # Not by a call of the class, which takes the way through Python.
+    parser = RequestParser.__new__(RequestParser)
+    parser.prepare(max_head, max_fields, max_target, keep_underscores)
+    return parser
 
 
 def request_body_mode(head: RequestHead) -> int:

@@ -32,7 +32,7 @@ class ResponseParser(HeadParser):
     _head: ResponseHead
 
     def __init__(self, max_head: int = 65536, max_fields: int = 256) -> None:
-        HeadParser.__init__(self, max_head, max_fields, 502)
+        self.prepare_fields(max_head, max_fields, 502)
         self._head = _NO_RESPONSE
 
     def parse(self, data: bytes, pos: int) -> ResponseHead | None:
