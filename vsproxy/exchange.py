@@ -291,9 +291,14 @@ class Exchange(Attempt):
         self.outcome = "tunnel"
         self.upstream = None
         upstream.detach()  # type: ignore[union-attr]
-        transport, early = self.downstream.hand_over(head)
+        transport, early, relay = self.downstream.hand_over(head)
         self.tunnel = Tunnel(
-            transport, upstream.transport, self.route.tunnel_timeout, self.sweep, self.on_tunnel_closed  # type: ignore
+            transport,
+            upstream.transport,  # type: ignore[union-attr, arg-type]
+            self.route.tunnel_timeout,
+            self.sweep,
+            self.on_tunnel_closed,
+            relay,
         )
         self.tunnel.open(early, upstream.leftover)  # type: ignore[union-attr]
 

@@ -1,6 +1,7 @@
 # For the modules that cimport it; `sockets.py` itself stays uncompiled.
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.string cimport memset
 
 cdef extern from "sys/uio.h":
@@ -37,6 +38,25 @@ cdef extern from "sys/socket.h":
     ssize_t recv(int descriptor, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int descriptor, const void *buffer, size_t size, int flags)
     ssize_t sendmsg(int descriptor, const msghdr *message, int flags)
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    static inline int vsproxy_found(int epoll, int *found, int most) {
+        struct epoll_event events[256];
+        int count = epoll_wait(epoll, events, most < 256 ? most : 256, 0);
+        for (int i = 0; i < count; i++) {
+            found[2 * i] = events[i].data.fd;
+            found[2 * i + 1] = (int)events[i].events;
+        }
+        return count > 0 ? count : 0;
+    }
+    #else
+    static inline int vsproxy_found(int epoll, int *found, int most) { return 0; }
+    #endif
+    """
+    int vsproxy_found(int epoll, int *found, int most)
 
 
 cdef inline bint is_quiet(int descriptor) noexcept:
@@ -75,3 +95,25 @@ cdef inline tuple accept(int listening):
     if address.sa_family == AF_INET6 and (<sockaddr_in6 *>address).sin6_scope_id == 0:
         return accepted, PyBytes_FromStringAndSize(<char *>&(<sockaddr_in6 *>address).sin6_addr, sizeof(in6_addr))
     return accepted, b""
+
+
+cdef inline Py_ssize_t receive(int descriptor, bytearray buffer) noexcept:
+    cdef ssize_t count = recv(descriptor, PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), MSG_DONTWAIT)
+    while count < 0 and errno == EINTR:
+        count = recv(descriptor, PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), MSG_DONTWAIT)
+    if count >= 0:
+        return count
+    return -1 if errno == EAGAIN else -2
+
+
+cdef inline Py_ssize_t forward(int descriptor, bytearray buffer, Py_ssize_t count) noexcept:
+    cdef ssize_t sent = c_send(descriptor, PyByteArray_AS_STRING(buffer), count, MSG_DONTWAIT | MSG_NOSIGNAL)
+    return sent if sent > 0 else 0
+
+
+cdef inline Py_ssize_t look(object epoll, int descriptor, bytearray found) noexcept:
+    return vsproxy_found(descriptor, <int *>PyByteArray_AS_STRING(found), <int>(PyByteArray_GET_SIZE(found) // 8))
+
+
+cdef inline int found_at(bytearray found, Py_ssize_t index) noexcept:
+    return (<int *>PyByteArray_AS_STRING(found))[index]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import struct
 
 
 def is_quiet(descriptor: int) -> bool:
@@ -44,6 +46,24 @@ def send_parts(descriptor: int, head: bytes, body: bytes, tail: bytes) -> int:
         return 0
 
 
+def receive(descriptor: int, buffer: bytearray) -> int:
+    """Take what has come into `buffer`; how many bytes, 0 at the end, -1 if nothing is there, -2 if it is broken."""
+    try:
+        return os.readv(descriptor, [buffer])
+    except BlockingIOError:
+        return -1
+    except OSError:
+        return -2
+
+
+def forward(descriptor: int, buffer: bytearray, count: int) -> int:
+    """As `send`, of the first `count` bytes of `buffer`."""
+    try:
+        return os.write(descriptor, memoryview(buffer)[:count])
+    except OSError:
+        return 0
+
+
 def accept(listening: int) -> tuple[int, bytes]:
     """Take in who waits at a non-blocking socket: the new descriptor, and the packed address of its peer.
 
@@ -57,3 +77,19 @@ def accept(listening: int) -> tuple[int, bytes]:
     finally:
         door.detach()
     return accepted, b""
+
+
+def look(epoll: select.epoll, descriptor: int, found: bytearray) -> int:
+    """What `epoll` has now, without waiting, as pairs of a descriptor and a mask in `found`; how many pairs.
+
+    `descriptor` is that of `epoll`: C asks it.
+    """
+    pairs = epoll.poll(0, len(found) // 8)
+    struct.pack_into(f"{2 * len(pairs)}i", found, 0, *(number for pair in pairs for number in pair))
+    return len(pairs)
+
+
+def found_at(found: bytearray, index: int) -> int:
+    """The number at `index` of what `look` has left."""
+    number: int = struct.unpack_from("i", found, 4 * index)[0]
+    return number

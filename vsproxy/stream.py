@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from vsproxy.relay import Relay
 from vsproxy.splice import Splice, Splicer
 from vsproxy.timers import Timed
 from vsproxy.wire.message import RequestHead, ResponseHead
@@ -150,8 +151,8 @@ class Downstream(Stream):
         """No more are taken: read on, or end the request if its body is `complete`."""
         raise NotImplementedError
 
-    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:
-        """Send a 101 and give the transport away, with what the client sent after its head."""
+    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes, Relay | None]:
+        """Send a 101 and give the transport away, with what the client sent after its head, and who may read it."""
         raise NotImplementedError
 
     def on_tunnel_closed(self) -> None:

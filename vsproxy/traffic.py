@@ -22,6 +22,7 @@ from vsproxy.downstream.http1 import new_connection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
+from vsproxy.relay import IS_AVAILABLE, Relay
 from vsproxy.routing import Route, Router
 from vsproxy.splice import Splicer, is_available, pipes_for
 from vsproxy.timers import Sweep
@@ -129,6 +130,8 @@ class Traffic:
         limit = current_limit()
         pipes = pipes_for(limit)
         self._splicer = Splicer(asyncio.get_running_loop(), pipes, WRITE_HIGH)
+        self._relay = Relay(asyncio.get_running_loop())
+        self.serving.relay = self._relay if IS_AVAILABLE else None
         self._can_splice: bool | None = None
         self._budget = Descriptors(limit, RESERVE + 2 * pipes)
         self._served: dict[ListenerKey, ServedListener] = {}
@@ -281,6 +284,7 @@ class Traffic:
         await self._background.ended()
         self.sweep.stop()
         self._splicer.close()
+        self._relay.close()
         if self.access_log is not None:
             await asyncio.to_thread(self.access_log.close)
 

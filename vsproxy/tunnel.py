@@ -3,6 +3,9 @@
 
 Each end takes over the protocol of its transport. Back-pressure: an end that cannot write pauses the
 other end's reading. A FIN is passed on as a FIN where the transport can; a reset as a reset.
+
+Between plain connections a `Relay` reads instead of the transports while each message leaves at once. Whatever else
+happens at an end gives its reading back, and is dealt with as it always is.
 """
 
 from __future__ import annotations
@@ -11,22 +14,33 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from vsproxy import sockets
+from vsproxy.relay import Relay, Source
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender
 from vsproxy.timers import NEVER, Sweep, Timed
 
+#: So many reads in a row have to leave at once before the relay reads again: a sink that is slow now and then would be
+#: handed to and fro.
+CALM = 16
+_CALM = CALM
 
-class TunnelEnd:
-    """The protocol of one side of a tunnel."""
 
-    __slots__ = ("ended", "full", "lost", "moved", "peer", "sender", "transport", "tunnel")
+class TunnelEnd(Source):
+    """The protocol of one side of a tunnel. `calm` counts reads that left at once."""
+
+    __slots__ = ("calm", "ended", "full", "lost", "moved", "peer", "relay", "sender", "transport", "tunnel")
 
     peer: TunnelEnd
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
+        self.calm = 0
+        #: None: the transport reads, always.
+        self.relay: Relay | None = None
         self.tunnel = tunnel
         self.transport = transport
         self.sender = Sender(transport)
+        super().__init__(self.sender.descriptor)
         self.moved = 0
         self.full = False
         self.ended = False
@@ -41,7 +55,67 @@ class TunnelEnd:
         self.moved += len(data)
         # As `touch` does, for every message.
         tunnel.deadline = tunnel.sweep.now + tunnel.timeout
-        self.peer.write(data)
+        peer = self.peer
+        peer.write(data)
+        if self.relay is not None:
+            self.calm = 0 if peer.sender.queued else self.calm + 1
+            if self.calm >= _CALM:
+                self.start_relay()
+
+    def on_readable(self, buffer: bytearray) -> bool:
+        """Source: as `data_received`, for what is in the socket."""
+        peer = self.peer
+        sender = peer.sender
+        # Asked each time, as a sender does: the sink's descriptor may soon be another's.
+        if sender.queued or peer.full or peer.lost or sender.is_closing():
+            self.on_unusual()
+            return False
+        count = sockets.receive(self.descriptor, buffer)
+        if count == -1:
+            return False
+        if count == 0:
+            self.on_unusual()
+            return False
+        if count < 0:
+            # The error has been taken from the socket: the transport would find an ordinary end.
+            self.tunnel.cut()
+            return False
+        self.moved += count
+        tunnel = self.tunnel
+        tunnel.deadline = tunnel.sweep.now + tunnel.timeout
+        sent = sockets.forward(sender.descriptor, buffer, count)
+        if sent < count:
+            # Before the write, which may pause the reading.
+            self.on_unusual()
+            sender.queued = True
+            sender.write_queued(bytes(buffer[sent:count]))
+            return False
+        return count == len(buffer)
+
+    def on_unusual(self) -> None:
+        """Source: the transport reads again."""
+        self.stop_relay()
+        if not self.lost and not self.peer.full and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def on_failure(self) -> None:
+        """Source: as after an error of the connection."""
+        self.tunnel.cut()
+
+    def start_relay(self) -> None:
+        """Let the relay read, not the transport; no effect at an end."""
+        self.calm = 0
+        relay = self.relay
+        if relay is None or self.lost or self.ended or self.peer.lost or self.transport.is_closing():
+            return
+        self.transport.pause_reading()
+        relay.add(self)
+
+    def stop_relay(self) -> None:
+        """Let the relay read no more; nobody reads now."""
+        self.calm = 0
+        if self.relay is not None:
+            self.relay.remove(self)
 
     def eof_received(self) -> bool:
         """asyncio: pass the end on. The other direction goes on where both transports can half-close."""
@@ -58,6 +132,7 @@ class TunnelEnd:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: a broken end breaks the other one, a closed one closes it."""
+        self.stop_relay()
         self.lost = True
         if exc is not None:
             self.peer.abort()
@@ -69,6 +144,7 @@ class TunnelEnd:
         """asyncio: no room here, so the other end stops reading."""
         self.full = True
         peer = self.peer
+        peer.stop_relay()
         if not peer.lost and not peer.transport.is_closing():
             peer.transport.pause_reading()
 
@@ -87,17 +163,22 @@ class TunnelEnd:
     def close(self) -> None:
         """Close after what is buffered was written."""
         if not self.lost:
+            self.stop_relay()
             self.transport.close()
 
     def abort(self) -> None:
         """Close with a reset."""
         if not self.lost:
+            self.stop_relay()
             reset_on_close(self.transport)
             self.transport.abort()
 
 
 class Tunnel(Timed):
-    """A pair of ends with one idle timeout in seconds. `on_closed(tunnel)` is called once, at the end."""
+    """A pair of ends with one idle timeout in seconds. `on_closed(tunnel)` is called once, at the end.
+
+    `relay` None: the transports read, always.
+    """
 
     __slots__ = ("downstream", "on_closed", "sweep", "timed_out", "timeout", "upstream")
 
@@ -108,6 +189,7 @@ class Tunnel(Timed):
         timeout: float,
         sweep: Sweep,
         on_closed: Callable[[Tunnel], None],
+        relay: Relay | None = None,
     ) -> None:
         super().__init__()
         self.timeout = timeout
@@ -118,6 +200,9 @@ class Tunnel(Timed):
         self.upstream = TunnelEnd(self, upstream)
         self.downstream.peer = self.upstream
         self.upstream.peer = self.downstream
+        if relay is not None and self.downstream.descriptor >= 0 and self.upstream.descriptor >= 0:
+            self.downstream.relay = relay
+            self.upstream.relay = relay
 
     def open(self, from_client: bytes, from_server: bytes) -> None:
         """Take the transports over; the arguments are bytes that came with the heads."""
@@ -131,7 +216,12 @@ class Tunnel(Timed):
         self.downstream.moved += len(from_client)
         self.upstream.moved += len(from_server)
         for end in (self.downstream, self.upstream):
-            if not end.full:
+            if end.full:
+                continue
+            if end.peer.relay is not None and end.sender.buffered() == 0:
+                end.sender.queued = False
+                end.peer.start_relay()
+            else:
                 end.peer.transport.resume_reading()
 
     def touch(self) -> None:

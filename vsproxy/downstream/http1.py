@@ -15,6 +15,7 @@ from vsproxy.errors import BadMessage
 from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
 from vsproxy.listener_stats import ListenerStats
+from vsproxy.relay import Relay
 from vsproxy.sender import SMALL_BODY
 from vsproxy.splice import MIN_REST
 from vsproxy.stream import ExchangeEvents
@@ -317,14 +318,14 @@ class DownstreamConnection(ClientConnection):
         self.chunked = False
         return held
 
-    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes]:
-        """Send the 101 and give the transport away, with what the client sent after its head."""
+    def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes, Relay | None]:
+        """Send the 101 and give the transport away, with what the client sent after its head, and who may read it."""
         self.set_wait(_TUNNEL, _NEVER)
         self.sweep.remove(self)
         self.write(interim_lines(head))
         early = self.pending
         self.pending = b""
-        return self.transport, early  # type: ignore[return-value]
+        return self.transport, early, self.serving.relay  # type: ignore[return-value]
 
     def on_tunnel_closed(self) -> None:
         """The tunnel had the transport until its end."""

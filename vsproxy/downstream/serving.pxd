@@ -6,6 +6,7 @@ from vsproxy.access_line cimport AccessRecord
 from vsproxy.access_log cimport AccessLog
 from vsproxy.exchange cimport Exchange
 from vsproxy.headers cimport Forwarding
+from vsproxy.relay cimport Relay
 from vsproxy.routing cimport Router
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.pool_traffic cimport PoolTraffic
@@ -44,6 +45,7 @@ cdef class Serving:
     cdef public AccessLog access_log
     cdef public set connections
     cdef public bint draining
+    cdef public Relay relay
     cdef public bytes request_block
     cdef public Py_ssize_t request_count
     cdef public bytes request_prefix

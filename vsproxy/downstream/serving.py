@@ -15,6 +15,7 @@ from vsproxy.access_log import AccessLog
 from vsproxy.config.model import ListenerConfig
 from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
+from vsproxy.relay import Relay
 from vsproxy.routing import Router
 from vsproxy.splice import Splicer
 from vsproxy.timers import Sweep
@@ -119,6 +120,7 @@ class Serving:
         "access_log",
         "connections",
         "draining",
+        "relay",
         "request_block",
         "request_count",
         "request_prefix",
@@ -137,6 +139,8 @@ class Serving:
         self.access_log = access_log
         #: None: body bytes always pass through this process.
         self.splicer: Splicer | None = None
+        #: None: tunnels are always read by the loop.
+        self.relay: Relay | None = None
         # One for all exchanges: each sets every attribute.
         self._record = AccessRecord()
         self.connections: set[Client] = set()
