@@ -74,6 +74,7 @@ class Sender:
             else:
                 sent -= len(piece)
 
+
 def new_sender(transport: asyncio.Transport, descriptor: int) -> Sender:
     """For a transport that nobody has written to; `descriptor` is that of its plain connection, or -1: ask."""
     if descriptor < 0:

@@ -7,12 +7,14 @@ for each move instead of once for each read.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TypeVar, cast
 
 from vsproxy import sockets
 from vsproxy.splice import Sink, Splice, Splicer
-from vsproxy.stream import Downstream, ExchangeEvents
+from vsproxy.stream import Downstream, ExchangeEvents, Stream
 from vsproxy.upstream.http1 import UpstreamConnection
+
+Kind = TypeVar("Kind", bound=Splice)
 
 
 class Download(Splice):
@@ -90,11 +92,7 @@ def splice_response(source: UpstreamConnection, sink: Downstream, events: Exchan
     if found is None:
         return None
     splicer, transport = found
-    splice = Download(splicer, source, sink, transport, events)
-    if not splicer.start(splice):
-        return None
-    source.splice = splice
-    return splice
+    return begun(Download(splicer, source, sink, transport, events), source)
 
 
 def splice_request(
@@ -105,8 +103,12 @@ def splice_request(
     if found is None:
         return None
     splicer, transport = found
-    splice = Upload(splicer, source, transport, sink, events, rest)
-    if not splicer.start(splice):
+    return begun(Upload(splicer, source, transport, sink, events, rest), source)
+
+
+def begun(splice: Kind, source: Stream) -> Kind | None:
+    """`splice`, which takes the body of `source` from now on, or None if it could not begin."""
+    if not splice.splicer.start(splice):
         return None
     source.splice = splice
     return splice

@@ -84,18 +84,23 @@ async def leave(streams: Streams) -> None:
         await streams[1].wait_closed()
 
 
+def shaken(plain: socket.socket, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+    """TLS over a connected socket, with what is read and what is to be sent, whose last flight has not left yet."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while True:
+        try:
+            tls.do_handshake()
+            return tls, incoming, outgoing
+        except ssl.SSLWantReadError:
+            plain.sendall(outgoing.read())
+            incoming.write(plain.recv(65536))
+
+
 def talk_and_end(port: int, context: ssl.SSLContext, versions: list[str | None]) -> bytes:
     """A blocking client whose request leaves together with the end of its handshake."""
     with socket.create_connection(("127.0.0.1", port)) as plain:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                plain.sendall(outgoing.read())
-                incoming.write(plain.recv(65536))
+        tls, incoming, outgoing = shaken(plain, context)
         tls.write(REQUEST)
         plain.sendall(outgoing.read())
         versions.append(tls.version())
@@ -148,15 +153,7 @@ def test_the_end_of_the_handshake_is_answered_before_there_is_a_request(
 
     def shake_and_listen(port: int, context: ssl.SSLContext) -> bytes:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-            while True:
-                try:
-                    tls.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    plain.sendall(outgoing.read())
-                    incoming.write(plain.recv(65536))
+            _, _, outgoing = shaken(plain, context)
             plain.sendall(outgoing.read())
             return plain.recv(65536)
 
