@@ -3,7 +3,7 @@ import cython
 
 cdef int _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT
 cdef Py_ssize_t _FEW_BYTES
-cdef int _RECORD
+cdef Py_ssize_t _RECORD, _STEP
 cdef int _HANDSHAKE_RECORD
 
 
@@ -23,12 +23,15 @@ cdef class TlsTransport:
     cdef public Py_ssize_t written
 
     cpdef connection_made(self, object transport)
+    cpdef get_buffer(self, object sizehint)
+    cpdef buffer_updated(self, Py_ssize_t count)
     cpdef data_received(self, bytes data)
+    cpdef receive(self, object data)
     cpdef connection_lost(self, object exc)
-    cpdef open_up(self, bytes data)
+    cpdef open_up(self, object data)
     cpdef shake(self)
-    @cython.locals(data=bytes, chunk=bytes, more=list, ended=bint)
-    cpdef read(self)
+    @cython.locals(count=Py_ssize_t, ended=bint, size=Py_ssize_t, taken=Py_ssize_t)
+    cpdef read(self, object data)
     cpdef break_off(self, object error)
     @cython.locals(data=bytes)
     cpdef flush(self)

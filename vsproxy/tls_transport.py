@@ -3,7 +3,7 @@
 
 The loops have TLS of their own, which costs a timer for every handshake and every close, a quarter of a mebibyte
 to read into per connection, and always a wait for the client's close_notify after ours. Here deadlines are those
-of `TlsGate` and of the protocol inside, and reading goes through the loop's shared buffer.
+of `TlsGate` and of the protocol inside, and all connections of a gate are read through the same two buffers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _FEW_BYTES = FEW_BYTES
 #: One record holds no more than this: a larger buffer would be allocated in vain.
 RECORD = 16 * 1024
 _RECORD = RECORD
+#: A BIO keeps for good the most that it has held: it is given no more than this at a time.
+STEP = 256 * 1024
+_STEP = STEP
 #: The first byte of a TLS connection: a record of the handshake.
 HANDSHAKE_RECORD = 0x16
 _HANDSHAKE_RECORD = HANDSHAKE_RECORD
@@ -78,13 +81,25 @@ class TlsTransport:
         self.sender = Sender(transport)
         self.gate.begun(self)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """uvloop, which asks not for the type but for this: where to put what comes next."""
+        arriving: memoryview = self.gate.arriving
+        return arriving
+
+    def buffer_updated(self, count: int) -> None:
+        """uvloop: so much has come."""
+        self.receive(self.gate.arriving[:count])
+
     def data_received(self, data: bytes) -> None:
-        """asyncio: records, or parts of them."""
+        """asyncio, which has no buffers for those that are not of its type."""
+        self.receive(data)
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Records, or parts of them."""
         if self.state == _FRESH:
             self.open_up(data)
         if self.state == _OPEN:
-            self.incoming.write(data)
-            self.read()
+            self.read(data)
         elif self.state == _SHAKING:
             self.incoming.write(data)
             self.shake()
@@ -120,11 +135,11 @@ class TlsTransport:
 
     # Records in
 
-    def open_up(self, data: bytes) -> None:
+    def open_up(self, data: bytes | memoryview) -> None:
         """The client has begun to speak: TLS, or something that has no place here."""
         if data[0] != _HANDSHAKE_RECORD:
             self.state = _SHUT
-            self.gate.refused(self, data)
+            self.gate.refused(self, bytes(data))
             return
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
@@ -155,38 +170,37 @@ class TlsTransport:
         self.inside = self.gate.passed(self)
         self.inside.connection_made(self)
         if self.incoming.pending and self.state == _OPEN:
-            self.read()
+            self.read(b"")
 
-    def read(self) -> None:
-        """Take everything that is there, and pass it on in one piece."""
-        tls = self.tls
-        incoming = self.incoming
-        data = b""
-        more: list[bytes] | None = None
+    def read(self, data: bytes | memoryview) -> None:
+        """Take `data` in after what is there, and pass on in one piece what that makes whole."""
+        opened = self.gate.opened
+        size = 0
+        taken = 0
         ended = False
-        try:
-            while incoming.pending or tls.pending():
-                chunk = tls.read(_RECORD)
-                if not chunk:
-                    ended = True
-                    break
-                if not data:
-                    data = chunk
-                elif more is None:
-                    more = [data, chunk]
-                else:
-                    more.append(chunk)
-        except ssl.SSLWantReadError:
-            # The rest of a record is still to come.
-            pass
-        except ssl.SSLError as error:
-            self.break_off(error)
-            return
+        while not ended:
+            self.incoming.write(data if len(data) <= _STEP else data[taken : taken + _STEP])
+            taken += _STEP
+            try:
+                while self.incoming.pending or self.tls.pending():
+                    count = self.tls.read(_RECORD, opened[size:])
+                    if count == 0:
+                        ended = True
+                        break
+                    size += count
+            except ssl.SSLWantReadError:
+                # The rest of a record is still to come.
+                pass
+            except ssl.SSLError as error:
+                self.break_off(error)
+                return
+            if taken >= len(data):
+                break
         if self.outgoing.pending:
             # Such as the answer to an update of keys.
             self.flush()
-        if data:
-            self.inside.data_received(data if more is None else b"".join(more))
+        if size > 0:
+            self.inside.data_received(bytes(opened[:size]))
         if ended and self.state == _OPEN:
             # Whatever it says to that: after a close_notify, TLS has no half-open connections here.
             self.inside.eof_received()
