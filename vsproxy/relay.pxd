@@ -12,7 +12,7 @@ cdef class Source:
     cdef public bint relayed
     cdef public bint awaits_turn
 
-    cpdef bint on_readable(self, bytearray buffer) except *
+    cpdef bint on_readable(self, bytearray buffer) except -1
     cpdef on_unusual(self)
     cpdef on_failure(self)
 

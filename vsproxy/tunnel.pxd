@@ -22,8 +22,8 @@ cdef class TunnelEnd(Source):
 
     @cython.locals(peer=TunnelEnd, tunnel=Tunnel)
     cpdef data_received(self, bytes data)
-    @cython.locals(count=Py_ssize_t, peer=TunnelEnd, sender=Sender, sent=Py_ssize_t, tunnel=Tunnel)
-    cpdef bint on_readable(self, bytearray buffer) except *
+    @cython.locals(count=Py_ssize_t, sender=Sender, sent=Py_ssize_t, tunnel=Tunnel)
+    cpdef bint on_readable(self, bytearray buffer) except -1
     cpdef on_unusual(self)
     cpdef on_failure(self)
     @cython.locals(relay=Relay)
@@ -39,6 +39,7 @@ cdef class TunnelEnd(Source):
     cpdef write(self, bytes data)
     cpdef close(self)
     cpdef abort(self)
+    cpdef leave_peer(self)
 
 
 cdef class Tunnel(Timed):

@@ -63,13 +63,10 @@ class TunnelEnd(Source):
                 self.start_relay()
 
     def on_readable(self, buffer: bytearray) -> bool:
-        """Source: as `data_received`, for what is in the socket."""
-        peer = self.peer
-        sender = peer.sender
-        # Asked each time, as a sender does: the sink's descriptor may soon be another's.
-        if sender.queued or peer.full or peer.lost or sender.is_closing():
-            self.on_unusual()
-            return False
+        """Source: as `data_received`, for what is in the socket.
+
+        Nothing is asked of the other end: whatever may be in the way there has given the reading back before.
+        """
         count = sockets.receive(self.descriptor, buffer)
         if count == -1:
             return False
@@ -83,10 +80,11 @@ class TunnelEnd(Source):
         self.moved += count
         tunnel = self.tunnel
         tunnel.deadline = tunnel.sweep.now + tunnel.timeout
-        sent = sockets.forward(sender.descriptor, buffer, count)
+        sent = sockets.forward(self.peer.descriptor, buffer, count)
         if sent < count:
             # Before the write, which may pause the reading.
             self.on_unusual()
+            sender = self.peer.sender
             sender.queued = True
             sender.write_queued(bytes(buffer[sent:count]))
             return False
@@ -106,7 +104,9 @@ class TunnelEnd(Source):
         """Let the relay read, not the transport; no effect at an end."""
         self.calm = 0
         relay = self.relay
-        if relay is None or self.lost or self.ended or self.peer.lost or self.transport.is_closing():
+        if relay is None or self.lost or self.ended or self.transport.is_closing():
+            return
+        if self.peer.lost or self.peer.transport.is_closing():
             return
         self.transport.pause_reading()
         relay.add(self)
@@ -165,6 +165,7 @@ class TunnelEnd(Source):
         if not self.lost:
             self.stop_relay()
             self.transport.close()
+            self.leave_peer()
 
     def abort(self) -> None:
         """Close with a reset."""
@@ -172,6 +173,12 @@ class TunnelEnd(Source):
             self.stop_relay()
             reset_on_close(self.transport)
             self.transport.abort()
+            self.leave_peer()
+
+    def leave_peer(self) -> None:
+        """This end takes no more: what the other one reads is for its transport to drop."""
+        if self.peer.relayed:
+            self.peer.on_unusual()
 
 
 class Tunnel(Timed):
