@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,26 @@ async def curl(*arguments: str) -> tuple[int, bytes]:
     output, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output
+
+
+async def test_uploads_at_once_through_tls_are_not_mixed_up(stage: Stage, tmp_path: Path) -> None:
+    """All are read through the same buffers."""
+    seen: list[bytes] = []
+
+    async def take(peer: Conversation, request: Request) -> None:
+        seen.append(hashlib.sha256(request.body).digest())
+        await peer.respond(b"ok")
+
+    certificates = make_certificates(tmp_path / "certs")
+    server = await stage.server(take)
+    bodies = [random.Random(number).randbytes(4 * 1024 * 1024 + number) for number in range(6)]
+    for number, body in enumerate(bodies):
+        (tmp_path / str(number)).write_bytes(body)
+    async with in_process(settings(server, listener={"tls": certificates.tls})) as proxy:
+        url = f"https://{proxy.addresses[0]}/x"
+        uploads = [curl("--cacert", str(certificates.ca), "-T", str(tmp_path / str(n)), url) for n in range(6)]
+        assert await asyncio.gather(*uploads) == [(0, b"ok")] * 6
+    assert sorted(seen) == sorted(hashlib.sha256(body).digest() for body in bodies)
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])

@@ -216,6 +216,22 @@ async def test_it_ends_when_told(bench: Bench, end: str) -> None:
                 await bench.read(far, 1)
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+@pytest.mark.parametrize("who", ["downstream", "upstream"])
+async def test_an_end_that_goes_gives_the_reading_of_the_other_back(bench: Bench, who: str, end: str) -> None:
+    """Before anything is read for a descriptor that may soon be another's."""
+    tunnel = await bench.open()
+    going = getattr(tunnel, who)
+    assert bench.is_relayed() == (True, True)
+    getattr(going, end)()
+    assert bench.is_relayed() == (False, False)
+    assert going.peer.transport.is_reading()
+    moved = going.moved
+    await bench.send(bench.server if who == "downstream" else bench.client, b"too late")
+    await bench.over()
+    assert going.moved == moved
+
+
 async def test_after_the_relay_was_closed_tunnels_can_still_be_cut(bench: Bench) -> None:
     tunnel = await bench.open()
     bench.relay.close()
