@@ -23,6 +23,7 @@ from vsproxy.shared_state import SharedState
 from vsproxy.socket_passing import unpacked
 from vsproxy.timers import Sweep
 from vsproxy.totals import Totals
+from vsproxy.turns import turns_of
 from vsproxy.upstream.endpoint import Endpoint
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.pool import Pool
@@ -258,7 +259,7 @@ class ControlProcess(Child):
         self._unpublished = False
         self._release()
         # Before anybody can see what follows from them: a successor goes on from there.
-        self._write_checks()
+        self._write_checks(1)
         write_directory(self._state.directory, self._version, self._registry.serial, self.pools)
         self._state.poke_workers()
 
@@ -294,14 +295,15 @@ class ControlProcess(Child):
     def _beat(self) -> None:
         """Ten times a second."""
         self._state.beat(self._state.control_row, bool(self.pools) or not self.config.pools)
-        self._write_checks()
+        turns = turns_of(sum(len(pool.servers) for pool in self.pools.values()))
+        self._write_checks(turns)
         self._beats += 1
-        if self._beats % LOOK_EVERY == 0:
+        if self._beats % (LOOK_EVERY * turns) == 0:
             # Whoever had a failure has poked us; this is for the one who died before it could.
             self._look_at_failures()
 
-    def _write_checks(self) -> None:
-        for pool in self.pools.values():
-            for server in pool.servers:
-                if server.slot >= 0:
-                    self._state.checks.write(0, server.slot, check_record(server))
+    def _write_checks(self, turns: int) -> None:
+        """Of one in `turns` servers, whose turn it is."""
+        servers = [server for pool in self.pools.values() for server in pool.servers if server.slot >= 0]
+        for server in servers[self._beats % turns :: turns]:
+            self._state.checks.write(0, server.slot, check_record(server))

@@ -106,7 +106,7 @@ class Worker(Child):
         """See `Child`: exchanges in flight have `shutdown_timeout`."""
         self._ready = False
         await self._traffic.close(self.config.proxy.shutdown_timeout)
-        self._reporter.report(self._pools.values())
+        self._reporter.report(self._pools.values(), at_once=True)
 
     def reopen_logs(self) -> None:
         """See `Child`."""
@@ -240,7 +240,7 @@ class Worker(Child):
 
     def _report_failures(self) -> None:
         self._report_due = False
-        self._reporter.report(self._pools.values())
+        self._reporter.report(self._pools.values(), at_once=True)
         self._state.control_poke.set()
 
     def _beat(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vsproxy.rows import pool_record, server_record
+from vsproxy.rows import Record, pool_record, server_record
 from vsproxy.shared_state import SharedState, others_of, publish_json
 from vsproxy.traffic import Traffic
+from vsproxy.turns import turns_of
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.server import Server
 from vsproxy.worker_board import listener_counts
@@ -19,39 +20,65 @@ class Reporter:
         self._state = state
         self._number = number
         self._traffic = traffic
+        self._servers: list[Server] = []
+        self._active: dict[Server, int] = {}
         # By server: what has to change before its record is worth writing again.
         self._written: dict[Server, tuple[int, ...]] = {}
+        # Of pools, from before the first of their servers was written.
+        self._records: dict[Pool, Record] = {}
+        self._turn = 0
         self._board: object = None
 
-    def report(self, pools: Iterable[Pool]) -> None:
-        """Write what has changed since the last time."""
-        state, number = self._state, self._number
-        written: dict[Server, tuple[int, ...]] = {}
-        for pool in pools:
-            if pool.slot < 0:
-                # Control has not said yet where its counts belong.
-                continue
-            for server in pool.servers:
-                mark = (
-                    server.active,
-                    server.requests,
-                    server.bytes_sent + server.bytes_received,
-                    len(server.idle),
-                    sum(server.failures.values()),
-                    sum(server.statuses),
-                )
-                written[server] = mark
-                if self._written.get(server) != mark:
-                    state.active.write(number, server.slot, (server.active,))
-                    state.servers.write(number, server.slot, server_record(server))
-            # After its servers, which a scrape reads after it.
-            state.pools.write(number, pool.slot, pool_record(pool))
-        for server in self._written.keys() - written.keys():
-            # It has left its pool; the slot may come to mean another one.
-            state.active.write(number, server.slot, (0,))
-            state.claims.write(number, server.slot, (0,))
-        self._written = written
+    def report(self, pools: Iterable[Pool], at_once: bool = False) -> None:
+        """Write what has changed since the last time; of many servers a part, unless all is wanted `at_once`."""
+        # Of the others, control has not said yet where their counts belong.
+        known = [pool for pool in pools if pool.slot >= 0]
+        servers = [server for pool in known for server in pool.servers]
+        self._write_active(servers)
+        turns = 1 if at_once else turns_of(len(servers))
+        turn = self._turn % turns
+        self._turn = turn + 1
+        if turn == 0:
+            self._records = {pool: pool_record(pool) for pool in known}
+        for server in servers[turn::turns]:
+            self._write_server(server)
+        if turn == turns - 1:
+            self._write_pools(known)
         self._write_board()
+
+    def _write_active(self, servers: list[Server]) -> None:
+        table, number, active = self._state.active, self._number, self._active
+        for server in servers:
+            if server.active != active.get(server, 0):
+                active[server] = server.active
+                table.write(number, server.slot, (server.active,))
+        if servers != self._servers:
+            for server in set(self._servers).difference(servers):
+                # It has left its pool; the slot may come to mean another one.
+                table.write(number, server.slot, (0,))
+                self._state.claims.write(number, server.slot, (0,))
+                active.pop(server, None)
+                self._written.pop(server, None)
+            self._servers = servers
+
+    def _write_server(self, server: Server) -> None:
+        mark = (
+            server.requests,
+            server.bytes_sent + server.bytes_received,
+            len(server.idle),
+            sum(server.failures.values()),
+            sum(server.statuses),
+        )
+        if self._written.get(server) != mark:
+            self._written[server] = mark
+            self._state.servers.write(self._number, server.slot, server_record(server))
+
+    def _write_pools(self, pools: list[Pool]) -> None:
+        # A scrape reads them before their servers, so that these never have less.
+        for pool in pools:
+            record = self._records.get(pool)
+            if record is not None and record[0] == pool.serial:
+                self._state.pools.write(self._number, pool.slot, record)
 
     def _write_board(self) -> None:
         board = {

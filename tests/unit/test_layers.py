@@ -93,7 +93,7 @@ LAYERS = (
     ("binding", "tls_expiry", "tls", "tls_gate", "entrance", "listener", "admin"),
     ("config.check", "control", "traffic", "proxy"),
     ("orders", "socket_passing", "process", "rows", "shared_state", "directory"),
-    ("worker_board", "worker_report", "totals"),
+    ("turns", "worker_board", "worker_report", "totals"),
     ("worker", "control_process"),
     ("children", "slot_sockets", "in_force", "lending", "reloading", "reload_desk", "commands", "supervisor", "run"),
     ("demo_server", "demo_control", "demo_view", "demo", "cli", "__main__"),
