@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from bench.memory import PeakMemory, own_kib, pss_kib
 
@@ -74,4 +75,18 @@ def test_a_peak_is_kept_when_it_is_over() -> None:
         tell(process, "given")
     assert peak.kib - before >= 63 * MIB
     assert pss_kib(process.pid) - before < 10 * MIB
+    process.communicate()
+
+
+def test_a_peak_between_both_ends_is_seen() -> None:
+    process = start("child")
+    before = pss_kib(process.pid)
+    with PeakMemory(process.pid) as peak:
+        tell(process, "taken")
+        deadline = time.monotonic() + 10
+        while peak.kib - before < 63 * MIB:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        tell(process, "given")
+    assert 63 * MIB <= peak.kib - before <= 70 * MIB
     process.communicate()
