@@ -1,4 +1,4 @@
-"""Medians, ratios and how steep a line is."""
+"""Medians and ratios."""
 
 from __future__ import annotations
 
@@ -40,11 +40,3 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 def best(figures: dict[str, Sequence[float]]) -> str | None:
     """Whose median is the least; None of none."""
     return min(figures, key=lambda name: median(figures[name]), default=None)
-
-
-def growth(points: Sequence[tuple[int, float]]) -> float | None:
-    """The last of a line over its first, by x; None if there are not two, or the first is nothing."""
-    ordered = sorted(points)
-    if len(ordered) < 2 or ordered[0][1] <= 0:
-        return None
-    return ordered[-1][1] / ordered[0][1]

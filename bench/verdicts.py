@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
 from bench.peers.vsproxy import NAME as OURS
 from bench.results import Results, ScenarioResult
-from bench.statistics import best, growth, ratios, spread
+from bench.statistics import best, ratios, spread
 from bench.targets import ABSOLUTES, RATIOS, RIVALS, STEEPNESS, Absolute, Steepness, Target
 
 
@@ -97,20 +98,29 @@ def _verdict(scenario: str, what: str, value: float | None, target: Target | Abs
 
 def _steepness(results: Results, line: str, target: Steepness) -> Verdict:
     """Of those who were measured at both ends: half a line may look flat."""
-    points = points_of(results, line)
-    ends = _ends(results, line)
-    grown = {name: growth(found) for name, found in points.items() if ends == (found[0][0], found[-1][0])}
-    ours = grown.get(OURS)
-    theirs = [factor for name in RIVALS if (factor := grown.get(name)) is not None]
+    first, last = (values(scenario) for scenario in _ends(results, line))
+    steeper = [more for rival in RIVALS if (more := _steeper(first, last, rival)) is not None]
     what = "growth, over that of the flattest of nginx and HAProxy"
-    if ours is None or not theirs:
+    if not steeper:
         return Verdict(f"{line} (line)", what, None, target.gate, target.aim, Mark.OPEN)
-    value = ours / min(theirs)
+    value = max(steeper)
     met = Mark.GATE if value <= target.gate else Mark.MISSED
+    ours = median(last[OURS]) / median(first[OURS])
     verdict = Mark.AIM if met is Mark.GATE and ours <= target.aim else met
     return Verdict(f"{line} (line)", what, value, target.gate, target.aim, verdict)
 
 
-def _ends(results: Results, line: str) -> tuple[int, int]:
-    xs = [scenario.x for scenario in results.scenarios if scenario.line == line and scenario.x is not None]
-    return min(xs), max(xs)
+def _steeper(first: Mapping[str, list[float]], last: Mapping[str, list[float]], rival: str) -> float | None:
+    """Our growth over the rival's, None if one was not measured at both ends.
+
+    Of ratios round by round, like all others: both ends are minutes apart, and the machine may be another by then.
+    """
+    if not all(figures.get(name) for figures in (first, last) for name in (OURS, rival)):
+        return None
+    before, after = (spread(ratios(figures[OURS], figures[rival])) for figures in (first, last))
+    return after.median / before.median if before and after else None
+
+
+def _ends(results: Results, line: str) -> tuple[ScenarioResult, ScenarioResult]:
+    points = {one.x: one for one in results.scenarios if one.line == line and one.x is not None}
+    return points[min(points)], points[max(points)]

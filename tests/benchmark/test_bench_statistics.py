@@ -1,4 +1,4 @@
-"""Medians, ratios, steepness."""
+"""Medians and ratios."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.statistics import best, growth, quantile, ratios, spread
+from bench.statistics import best, quantile, ratios, spread
 
 figures = st.floats(min_value=1e-3, max_value=1e9)
 rounds = st.lists(figures, min_size=1, max_size=9)
@@ -40,7 +40,6 @@ def test_a_quantile_has_its_share_below_it(values: list[float], share: float) ->
 def test_what_did_not_grow_has_no_ratio() -> None:
     assert ratios([1.0, 2.0, 3.0], [0.0, 4.0, -1.0]) == [0.5]
     assert spread(ratios([1.0], [0.0])) is None
-    assert growth([(1, 0.0), (2, 1.0)]) is None
 
 
 def test_a_quantile_of_nothing_is_refused() -> None:
@@ -51,14 +50,3 @@ def test_a_quantile_of_nothing_is_refused() -> None:
 def test_the_best_has_the_least_median() -> None:
     assert best({"a": [1.0, 9.0, 9.0], "b": [5.0, 5.0, 6.0]}) == "b"
     assert best({}) is None
-
-
-@given(st.lists(st.tuples(st.integers(1, 10_000), figures), min_size=2, max_size=6, unique_by=lambda point: point[0]))
-def test_growth_is_last_over_first_in_any_order(points: list[tuple[int, float]]) -> None:
-    expected = max(points)[1] / min(points)[1]
-    assert growth(points) == growth(points[::-1]) == pytest.approx(expected)
-
-
-def test_a_point_does_not_grow() -> None:
-    assert growth([(1, 2.0)]) is None
-    assert growth([]) is None

@@ -105,6 +105,13 @@ def test_steepness_is_relative_to_the_flattest_rival(ours: tuple[float, float], 
     assert found.mark is expected
 
 
+def test_a_machine_that_is_slower_at_one_end_makes_no_line_steeper() -> None:
+    first = {"vsproxy": measured(10, 10, 20), "nginx": measured(10, 10, 20)}
+    last = {"vsproxy": measured(24, 12, 24), "nginx": measured(20, 10, 20)}
+    found = results(scenario("servers-2", "servers", 2, **first), scenario("servers-9", "servers", 9, **last))
+    assert only(found).value == pytest.approx(1.2)
+
+
 def test_half_a_line_is_not_compared() -> None:
     found = line(vsproxy=(10, 20), nginx=(10, 20))
     found.scenarios.insert(1, scenario("servers-5", "servers", 5, vsproxy=measured(10), nginx=measured(20)))
