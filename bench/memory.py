@@ -14,31 +14,24 @@ _INTERVAL_S = 0.25
 
 def pss_kib(pid: int) -> int:
     """KiB of the family. Raises FileNotFoundError if `pid` does not live."""
-    return _sum(pid, r"Pss")
+    return _sum(pid, "smaps_rollup", r"Pss")
 
 
 def own_kib(pid: int) -> int:
     """The same without what is of files: the share of a library falls when another program loads it too."""
-    return _sum(pid, r"Pss_Anon|Pss_Shmem")
+    return _sum(pid, "smaps_rollup", r"Pss_Anon|Pss_Shmem")
 
 
 def resident_kib(pid: int) -> int:
-    """Sum of what the processes of the family have for themselves, shared or not, as the kernel counts it anyway."""
+    """What the processes of the family have for themselves, shared or not: the kernel counts that anyway."""
+    return _sum(pid, "status", r"RssAnon|RssShmem")
+
+
+def _sum(pid: int, file: str, fields: str) -> int:
     total = 0
     for member in family(pid):
         try:
-            text = Path(f"/proc/{member}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # Ended meanwhile.
-        total += sum(int(kib) for kib in re.findall(r"^(?:RssAnon|RssShmem):\s+(\d+) kB", text, re.MULTILINE))
-    return total
-
-
-def _sum(pid: int, fields: str) -> int:
-    total = 0
-    for member in family(pid):
-        try:
-            text = Path(f"/proc/{member}/smaps_rollup").read_text()
+            text = Path(f"/proc/{member}/{file}").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # Ended meanwhile.
         total += sum(int(kib) for kib in re.findall(rf"^(?:{fields}):\s+(\d+) kB", text, re.MULTILINE))

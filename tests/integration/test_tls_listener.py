@@ -13,7 +13,7 @@ from support.certificates import make_certificates
 from support.client import connect
 from support.http import Request
 from support.proxies import in_process, settings
-from support.server import Conversation
+from support.server import Conversation, Script
 from support.stage import Stage
 
 BODY = hashlib.sha256(b"tls").digest() * (1 << 19)  # 16 MiB
@@ -21,6 +21,16 @@ BODY = hashlib.sha256(b"tls").digest() * (1 << 19)  # 16 MiB
 
 async def large(peer: Conversation, request: Request) -> None:
     await peer.respond(BODY)
+
+
+def digesting(seen: list[bytes]) -> Script:
+    """Puts the digest of each request's body into `seen`."""
+
+    async def take(peer: Conversation, request: Request) -> None:
+        seen.append(hashlib.sha256(request.body).digest())
+        await peer.respond(b"ok")
+
+    return take
 
 
 async def curl(*arguments: str) -> tuple[int, bytes]:
@@ -33,13 +43,8 @@ async def curl(*arguments: str) -> tuple[int, bytes]:
 async def test_uploads_at_once_through_tls_are_not_mixed_up(stage: Stage, tmp_path: Path) -> None:
     """All are read through the same buffers."""
     seen: list[bytes] = []
-
-    async def take(peer: Conversation, request: Request) -> None:
-        seen.append(hashlib.sha256(request.body).digest())
-        await peer.respond(b"ok")
-
     certificates = make_certificates(tmp_path / "certs")
-    server = await stage.server(take)
+    server = await stage.server(digesting(seen))
     bodies = [random.Random(number).randbytes(4 * 1024 * 1024 + number) for number in range(6)]
     for number, body in enumerate(bodies):
         (tmp_path / str(number)).write_bytes(body)
@@ -64,13 +69,8 @@ async def test_curl_gets_a_large_body_through_tls(stage: Stage, tmp_path: Path, 
 
 async def test_an_upload_through_tls_arrives_whole(stage: Stage, tmp_path: Path) -> None:
     seen: list[bytes] = []
-
-    async def take(peer: Conversation, request: Request) -> None:
-        seen.append(hashlib.sha256(request.body).digest())
-        await peer.respond(b"ok")
-
     certificates = make_certificates(tmp_path / "certs")
-    server = await stage.server(take)
+    server = await stage.server(digesting(seen))
     file = tmp_path / "body"
     file.write_bytes(BODY)
     async with in_process(settings(server, listener={"tls": certificates.tls})) as proxy:
