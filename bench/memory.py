@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from pathlib import Path
@@ -54,24 +55,22 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        # First what begins to be compared, so that what is added in between counts.
-        self._resident = resident_kib(self._pid)
-        self._first = self.kib = pss_kib(self._pid)
+        # Whoever has died has nothing, and the load will say so.
+        with contextlib.suppress(FileNotFoundError):
+            # First what begins to be compared, so that what is added in between counts.
+            self._resident = resident_kib(self._pid)
+            self._first = self.kib = pss_kib(self._pid)
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._over.set()
         self._thread.join()
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.kib = max(self.kib, pss_kib(self._pid))
-        except FileNotFoundError:
-            return  # It died, which the load will say.
 
     def _watch(self) -> None:
-        while not self._over.wait(_INTERVAL_S):
-            try:
+        with contextlib.suppress(FileNotFoundError):
+            while not self._over.wait(_INTERVAL_S):
                 more = resident_kib(self._pid) - self._resident
-            except FileNotFoundError:
-                return
-            self.kib = max(self.kib, self._first + more)
+                self.kib = max(self.kib, self._first + more)

@@ -90,3 +90,11 @@ def test_a_peak_between_both_ends_is_seen() -> None:
         tell(process, "given")
     assert 63 * MIB <= peak.kib - before <= 70 * MIB
     process.communicate()
+
+
+def test_who_has_died_has_no_peak() -> None:
+    process = start()
+    process.communicate("\n\n")
+    with PeakMemory(process.pid) as peak:
+        pass
+    assert peak.kib == 0
