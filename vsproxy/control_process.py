@@ -33,7 +33,8 @@ from vsproxy.upstream.server import Server
 GATHER = 0.005
 #: Seconds in which failures are gathered before they are looked at, which takes a walk over all servers.
 GATHER_FAILURES = 0.02
-#: Failures are looked at on every so manyth beat in any case.
+#: Failures are looked at on every so manyth beat in any case; of servers that are written in turns, once in so many
+#: rounds.
 LOOK_EVERY = 10
 
 log = logging.getLogger("vsproxy")

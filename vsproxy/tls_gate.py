@@ -15,7 +15,7 @@ from vsproxy.tls_transport import RECORD, TlsTransport
 
 LINGER = 1.0
 #: Bytes that are read at once. Each turn of a fast upload wakes the client and the server, which costs more than the
-#: copying does, and no less than so much saves.
+#: copying does: with half as many per turn, an upload is dearer.
 ARRIVING = 1024 * 1024
 _BODY = b"This port speaks HTTPS, and the request came as plain HTTP. Use https:// in the address.\n"
 _ANSWER = (

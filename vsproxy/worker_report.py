@@ -48,18 +48,18 @@ class Reporter:
 
     def _write_active(self, servers: list[Server]) -> None:
         table, number, active = self._state.active, self._number, self._active
-        for server in servers:
-            if server.active != active.get(server, 0):
-                active[server] = server.active
-                table.write(number, server.slot, (server.active,))
+        # First: a slot may come to mean another one.
         if servers != self._servers:
             for server in set(self._servers).difference(servers):
-                # It has left its pool; the slot may come to mean another one.
                 table.write(number, server.slot, (0,))
                 self._state.claims.write(number, server.slot, (0,))
                 active.pop(server, None)
                 self._written.pop(server, None)
             self._servers = servers
+        for server in servers:
+            if server.active != active.get(server, 0):
+                active[server] = server.active
+                table.write(number, server.slot, (server.active,))
 
     def _write_server(self, server: Server) -> None:
         mark = (

@@ -133,6 +133,16 @@ def test_who_has_left_has_nothing_in_progress(loop: asyncio.AbstractEventLoop) -
     assert worker.active() == [1] * (MANY - 1)
 
 
+def test_who_gets_the_slot_of_one_that_has_left_keeps_it(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop, 3)
+    worker.pool.servers[2].active = 1
+    worker.beat()
+    worker.pool.servers[2] = Server("main", "new:80", "10.0.0.2", 80, 1, False, 0)
+    worker.pool.servers[2].slot, worker.pool.servers[2].serial, worker.pool.servers[2].active = 2, 2000, 5
+    worker.beat()
+    assert worker.active() == [0, 0, 5]
+
+
 def test_a_pool_that_control_has_not_named_is_not_written(loop: asyncio.AbstractEventLoop) -> None:
     worker = Worker(loop, 3)
     worker.pool.slot = -1
