@@ -102,7 +102,14 @@ def _connections(scale: Scale) -> list[Scenario]:
         Scenario("tls-full", "TLS, a full handshake per request", full, tls=True),
         Scenario("tls-resumed", "TLS, a resumed session per request", resumed, tls=True),
         Scenario(
-            "http2", "HTTP/2 over TLS, 10 streams on each of 16 connections", streams, Kind.HTTP2, tls=True, http2=True
+            "http2",
+            "HTTP/2 over TLS, 10 streams on each of 16 connections",
+            streams,
+            Kind.HTTP2,
+            tls=True,
+            http2=True,
+            # As many may be idle as are in use, or each burst would open and close most of them.
+            keepalive=160,
         ),
     ]
 

@@ -67,8 +67,8 @@ class StreamTransport:
 
     def write(self, data: bytes) -> None:
         """Send; after the end, nothing happens."""
-        if not self._closing:
-            self._stream.send_body(data)
+        if not self._closing and self._stream.sending:
+            self._stream.queue(data, False)
 
     def can_write_eof(self) -> bool:
         """Both directions end by themselves."""

@@ -18,7 +18,7 @@ cdef class Http2Session:
     cdef public bytes rest
     cdef public bint unsettled
 
-    cpdef receive(self, bytes data, object handler)
+    cpdef receive(self, bytes data, double now, object handler)
     cpdef deliver(self, object handler)
     cpdef bint note_closed(self, int stream_id) except *
     cpdef note_over(self, unsigned int code)

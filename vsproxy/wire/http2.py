@@ -111,11 +111,11 @@ class Http2Session:
 
     # From the client
 
-    def receive(self, data: bytes, handler: Any) -> None:
-        """Take bytes, and tell `handler` what they say."""
+    def receive(self, data: bytes, now: float, handler: Any) -> None:
+        """Take bytes that have come at `now`, in seconds of `time.monotonic()`, and tell `handler` what they say."""
         if self.finished:
             return
-        good = self.frames.check(data, time.monotonic())
+        good = self.frames.check(data, now)
         try:
             self.connection.receive_data(data if good == len(data) else data[:good])
         except _FAILURES as error:
@@ -197,7 +197,7 @@ class Http2Session:
         return data
 
     def respond(self, stream_id: int, fields: list[tuple[bytes, bytes]], ended: bool) -> None:
-        """Send the head of the answer; `ended`: it has no body. A stream that is gone is passed over, here and below."""
+        """Send the head of an answer; `ended`: it has no body. Here and below, a stream that is gone is passed over."""
         try:
             self.connection.send_response(stream_id, fields, end_stream=ended)
         except _FAILURES as error:

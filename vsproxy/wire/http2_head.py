@@ -28,8 +28,9 @@ NAMES = {
     written: written.lower()
     for name in (
         b"Accept-Ranges Access-Control-Allow-Credentials Access-Control-Allow-Headers Access-Control-Allow-Methods "
-        b"Access-Control-Allow-Origin Access-Control-Expose-Headers Age Allow Alt-Svc Cache-Control Content-Disposition "
-        b"Content-Encoding Content-Language Content-Length Content-Range Content-Security-Policy Content-Type "
+        b"Access-Control-Allow-Origin Access-Control-Expose-Headers Age Allow Alt-Svc Cache-Control "
+        b"Content-Disposition Content-Encoding Content-Language Content-Length Content-Range "
+        b"Content-Security-Policy Content-Type "
         b"Cross-Origin-Opener-Policy Date ETag Expires Last-Modified Link Location P3P Permissions-Policy Pragma "
         b"Referrer-Policy Retry-After Server Server-Timing Set-Cookie Strict-Transport-Security Vary Via "
         b"WWW-Authenticate X-Content-Type-Options X-Frame-Options X-Powered-By X-Request-ID X-XSS-Protection"

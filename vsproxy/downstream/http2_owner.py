@@ -1,0 +1,47 @@
+# cython: annotation_typing=False
+"""What a stream of HTTP/2 knows of the connection that it belongs to."""
+
+from __future__ import annotations
+
+from vsproxy.downstream.serving import ListenerSettings
+from vsproxy.stream import Downstream, ExchangeEvents
+from vsproxy.timers import Sweep, Timed
+from vsproxy.wire.http2 import Http2Session
+
+
+class StreamOwner(Timed):
+    """The connection of a stream, as far as the stream knows it.
+
+    `spare_window` are bytes by which the windows of its streams may still grow, together. `full` and `ending` are
+    streams that wait for what they have queued to leave: to go on, or to be closed.
+    """
+
+    __slots__ = ("ending", "full", "session", "settings", "spare_window", "sweep", "writing_paused")
+
+    ending: set[Downstream]
+    full: set[Downstream]
+    session: Http2Session
+    settings: ListenerSettings
+    spare_window: int
+    sweep: Sweep
+    writing_paused: bool
+
+    def flush(self) -> None:
+        """Send what can be sent."""
+        raise NotImplementedError
+
+    def flush_soon(self) -> None:
+        """The same, once in this turn of the loop, together with what else there will be."""
+        raise NotImplementedError
+
+    def push(self) -> None:
+        """Send what can be sent, and hear nothing of what that leads to before the next `flush`."""
+        raise NotImplementedError
+
+    def note_over(self, exchange: ExchangeEvents) -> None:
+        """An exchange of this connection is over."""
+        raise NotImplementedError
+
+    def note_stalled(self) -> None:
+        """A client has stopped to take what it asked for."""
+        raise NotImplementedError
