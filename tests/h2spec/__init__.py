@@ -1,0 +1,5 @@
+"""Conformance of an HTTP/2 server, case by case: `python -m h2spec HOST PORT`, and a test of vsproxy.
+
+The cases are those that the program h2spec (summerwind/h2spec 2.6) has for servers, under its numbers, written anew
+from RFC 9113, 7540 and 7541: 146, and one more that it runs when told to be strict.
+"""
