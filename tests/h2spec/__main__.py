@@ -41,7 +41,8 @@ def main() -> int:
     outcomes = asyncio.run(run(target, cases, arguments.at_once))
     for one in outcomes:
         if one.missed or one.skipped:
-            print(f"{'missed' if one.missed else 'skipped'} {one.case.id} {one.case.title}: {one.missed or one.skipped}")
+            how = "missed" if one.missed else "skipped"
+            print(f"{how} {one.case.id} {one.case.title}: {one.missed or one.skipped}")
     missed = sum(bool(one.missed) for one in outcomes)
     skipped = sum(bool(one.skipped) for one in outcomes)
     print(f"{len(outcomes)} cases, {len(outcomes) - missed - skipped} passed, {missed} missed, {skipped} skipped")

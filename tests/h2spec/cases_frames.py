@@ -22,6 +22,7 @@ GET = Request()
 POST = Request(method="POST", end=False)
 OPEN = Request(end=False)
 UNFINISHED = Request(end_headers=False)
+UNFINISHED_GET = Request(end=False, end_headers=False)
 UNFINISHED_POST = Request(method="POST", end=False, end_headers=False)
 FIELD = h2.hpack_block([("x-dummy0", "x" * 4000)])
 MORE, LAST = h2.continuation(1, FIELD, end_headers=False), h2.continuation(1, FIELD)
@@ -67,8 +68,8 @@ CONTROL: list[Case] = [
     ),
     *numbered(
         "http2/6.2",
-        ("PRIORITY inside a block", (Request(end=False, end_headers=False), h2.priority(1, weight=256) + LAST, PROTOCOL)),
-        ("HEADERS of another stream inside a block", (Request(end=False, end_headers=False), Request(3), LAST, PROTOCOL)),
+        ("PRIORITY inside a block", (UNFINISHED_GET, h2.priority(1, weight=256) + LAST, PROTOCOL)),
+        ("HEADERS of another stream inside a block", (UNFINISHED_GET, Request(3), LAST, PROTOCOL)),
         ("HEADERS for stream 0", (Request(0), PROTOCOL)),
         ("HEADERS with more padding than frame", (with_bad_padding(), stream_error(h2.PROTOCOL_ERROR))),
     ),

@@ -21,6 +21,7 @@ ANSWER = frame_of(h2.HEADERS, stream=1)
 GET = Request()
 POST = Request(method="POST", end=False)
 CLOSED_WINDOW = h2.settings((h2.INITIAL_WINDOW_SIZE, 0))
+ANNOUNCED = Request(method="POST", end=False, fields=(("trailer", "x-test"),))
 TRAILERS = h2.headers(1, h2.hpack_block([("x-test", "ok")]), end=True)
 
 # "h2spec" and "user-agent" or "x-test", as they are and in Huffman coding
@@ -131,7 +132,7 @@ CASES: list[Case] = [
         ("a POST request", (POST, h2.data(1, b"test", end=True), ANSWER)),
         (
             "a POST request with trailers",
-            (Request(method="POST", end=False, fields=(("trailer", "x-test"),)), h2.data(1, b"test") + TRAILERS, ANSWER),
+            (ANNOUNCED, h2.data(1, b"test") + TRAILERS, ANSWER),
         ),
     ),
     *numbered(

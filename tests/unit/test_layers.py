@@ -133,6 +133,7 @@ HOT = {
     "upstream.waiting",
     "wire.body",
     "wire.fields",
+    "wire.http2_frames",
     "wire.message",
     "wire.request",
     "wire.response",
