@@ -5,9 +5,9 @@ cdef int _ACK, _END_STREAM, _END_HEADERS, _PADDED, _PRIORITIZED
 cdef Py_ssize_t _HEAD, _STREAM_BITS, _EMPTY_WEIGHT, _PREFACE_SIZE
 cdef bytes _PREFACE, _WEIGHTS
 cdef Py_ssize_t _MAX_FRAME, _MAX_BLOCK, _MAX_CONTINUATIONS, _MAX_EMPTY
-cdef Py_ssize_t _BURST, _RATE, _MAX_CREDIT, _PER_REQUEST, _SENT_PER_FRAME
+cdef Py_ssize_t _BURST, _RATE, _MAX_CREDIT, _PER_REQUEST, _PER_DATA, _PER_PIECE, _SENT_PER_FRAME
 cdef Py_ssize_t _MAX_OVERHEAD, _RATIO, _OVERHEAD_RATE, _MAX_OVERHEAD_CREDIT
-cdef Py_ssize_t _LARGE_INCREMENT, _MAX_OPEN, _WINDOW_UPDATES
+cdef Py_ssize_t _LARGE_INCREMENT, _MAX_OPEN, _ANSWERS
 
 @cython.locals(length=Py_ssize_t, kind=int, flags=int, extra=Py_ssize_t)
 cpdef Py_ssize_t wanted(const unsigned char *data, Py_ssize_t pos, Py_ssize_t size) except -1

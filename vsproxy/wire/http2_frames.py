@@ -32,8 +32,12 @@ MAX_CREDIT = 100_000
 """Control frames that all content together can justify: what is on its way in the largest windows."""
 PER_REQUEST = 8
 """Control frames that a header block justifies: browsers send priorities, updates of them, and window updates."""
+PER_DATA = 2
+"""Control frames that a DATA frame justifies."""
+PER_PIECE = 4
+"""Those that a piece of a response does: updates of two windows, and a ping, with which clients of gRPC measure."""
 SENT_PER_CONTROL_FRAME = 2048
-"""Bytes of response that justify a control frame: Go gives credit for 4 KiB at a time, to stream and connection."""
+"""Bytes of response that justify a control frame: credit is given for 4 KiB at a time, by Go, and twice."""
 MAX_OVERHEAD = 1 << 20
 """Bytes that frames may have beyond `OVERHEAD_RATIO` times their content (nginx: 8 MiB, and 7 times)."""
 OVERHEAD_RATIO = 8
@@ -70,7 +74,7 @@ _PREFACE, _WEIGHTS = PREFACE, WEIGHTS
 _PREFACE_SIZE = len(PREFACE)
 _MAX_FRAME, _MAX_BLOCK, _MAX_CONTINUATIONS, _MAX_EMPTY = MAX_FRAME_SIZE, MAX_BLOCK, MAX_CONTINUATIONS, MAX_EMPTY
 _BURST, _RATE, _MAX_CREDIT, _PER_REQUEST = CONTROL_BURST, CONTROL_RATE, MAX_CREDIT, PER_REQUEST
-_SENT_PER_FRAME = SENT_PER_CONTROL_FRAME
+_PER_DATA, _PER_PIECE, _SENT_PER_FRAME = PER_DATA, PER_PIECE, SENT_PER_CONTROL_FRAME
 _MAX_OVERHEAD, _RATIO, _OVERHEAD_RATE, _MAX_OVERHEAD_CREDIT = (
     MAX_OVERHEAD,
     OVERHEAD_RATIO,
@@ -78,7 +82,7 @@ _MAX_OVERHEAD, _RATIO, _OVERHEAD_RATE, _MAX_OVERHEAD_CREDIT = (
     MAX_OVERHEAD_CREDIT,
 )
 _LARGE_INCREMENT, _MAX_OPEN = LARGE_INCREMENT, MAX_OPEN
-_WINDOW_UPDATES = 32  # bytes that the two for one piece of a response may take, and a little
+_ANSWERS = 48  # bytes that the control frames for one piece of a response may take, and a little
 
 
 def wanted(data: bytes, pos: int, size: int) -> int:
@@ -206,10 +210,10 @@ class FrameCheck:
 
     def sent(self, size: int) -> None:
         """A piece of a response of `size` bytes goes to the client, which may answer with window updates."""
-        self._credit += 2 + size // _SENT_PER_FRAME
+        self._credit += _PER_PIECE + size // _SENT_PER_FRAME
         if self._credit > _MAX_CREDIT:
             self._credit = _MAX_CREDIT
-        self._overhead -= _WINDOW_UPDATES + size
+        self._overhead -= _ANSWERS + size
         if self._overhead < -_MAX_OVERHEAD_CREDIT:
             self._overhead = -_MAX_OVERHEAD_CREDIT
 
@@ -296,7 +300,7 @@ class FrameCheck:
             return
         self._empty = 0
         if self._credit < _MAX_CREDIT:
-            self._credit += 1
+            self._credit += _PER_DATA
 
     def take_headers(self, data: bytes, pos: int, stream: int, flags: int, length: int) -> int:
         """HEADERS with their payload at `pos`. Returns the length of the header block in it."""
