@@ -54,7 +54,7 @@ class AccessRecord:
 
     `time` is in seconds since 1970; `queue`, `connect`, `first_byte` and `total` are durations in seconds,
     negative when that did not happen. `bytes_in` and `bytes_out` count bodies. `method` is empty when no
-    request could be read. `minor` is that of HTTP/1. The value of Referer is `fields` from `referer` to `referer_end`,
+    request could be read. `minor` is that of HTTP/1, or 2 for HTTP/2. The value of Referer is `fields` from `referer` to `referer_end`,
     that of User-Agent from `user_agent` to `user_agent_end`.
     """
 
@@ -223,6 +223,8 @@ class JsonLines(AccessLines):
             at = put(buf, at, b'","proto":"","status":')
         elif record.minor == 1:
             at = put(buf, at, b'","proto":"HTTP/1.1","status":')
+        elif record.minor == 2:
+            at = put(buf, at, b'","proto":"HTTP/2.0","status":')
         else:
             at = put(buf, at, b'","proto":"HTTP/1.0","status":')
         at = put_number(buf, at, record.status)
@@ -287,7 +289,10 @@ class CombinedLines(AccessLines):
             at = put_text(buf, at, record.method, 0, len(record.method), _HEX)
             at = put(buf, at, b" ")
             at = put_text(buf, at, record.target, 0, len(record.target), _HEX)
-            at = put(buf, at, b' HTTP/1.1" ' if record.minor == 1 else b' HTTP/1.0" ')
+            if record.minor == 1:
+                at = put(buf, at, b' HTTP/1.1" ')
+            else:
+                at = put(buf, at, b' HTTP/2.0" ' if record.minor == 2 else b' HTTP/1.0" ')
         else:
             at = put(buf, at, b'-" ')
         at = put_number(buf, at, record.status)

@@ -22,6 +22,7 @@ cdef class Entrance:
     cdef public object gate
     cdef public Py_ssize_t limit
     cdef public object loop
+    cdef public object make_http2
     cdef public object make_protocol
     cdef public object next
     cdef public object on_failed

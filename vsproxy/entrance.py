@@ -68,8 +68,8 @@ class BareSocket:
 class Entrance:
     """Takes the clients of one listener in. `on_failed` is told of each that did not become a connection, and why.
 
-    At most `limit` are held at a time, 0 for no limit. `make_protocol` and `context`, its TLS, are for those that
-    come from now on; `gate` sees to the handshakes.
+    At most `limit` are held at a time, 0 for no limit. `make_protocol`, `make_http2` and `context`, its TLS, are for
+    those that come from now on; `gate` sees to the handshakes.
     """
 
     __slots__ = (
@@ -80,6 +80,7 @@ class Entrance:
         "gate",
         "limit",
         "loop",
+        "make_http2",
         "make_protocol",
         "next",
         "on_failed",
@@ -102,6 +103,7 @@ class Entrance:
         self.on_failed = on_failed
         self.limit = 0
         self.make_protocol: MakeProtocol | None = None
+        self.make_http2: MakeProtocol | None = None
         self.context: ssl.SSLContext | None = None
         self.bare = isinstance(loop, uvloop.Loop)
         # One for all: a transport that has been made does not look at it again.
@@ -157,7 +159,7 @@ class Entrance:
             if self.context is None:
                 self.next = self.make_protocol(self.stats, known, origin)  # type: ignore[misc]
             else:
-                self.next = TlsTransport(self.gate, self.context, self.make_protocol)
+                self.next = TlsTransport(self.gate, self.context, (self.make_protocol, self.make_http2))
             entry: Any = self.loop.connect_accepted_socket(self.take_next, client).__await__()
             ready = next(entry)
         except Exception as exc:

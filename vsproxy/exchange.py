@@ -283,7 +283,7 @@ class Exchange(Attempt):
     def open_tunnel(self, head: ResponseHead) -> None:
         """Turn both connections into byte pipes, if the server agreed to what was asked."""
         upstream = self.upstream
-        if head.upgrade.lower() != self.upgrade.lower():
+        if head.upgrade.lower() != self.upgrade.lower() or not self.downstream.accepts_switch(head):
             upstream.fail("bad_response")  # type: ignore[union-attr]
             return
         self.status = 101

@@ -41,13 +41,15 @@ class Terms(NamedTuple):
 
     config: ListenerConfig
     make_protocol: MakeProtocol
+    make_http2: MakeProtocol
     tls: ServerTls | None
 
 
 class Listener:
     """One address: `bind`, `start`, and in the end `stop_accepting` and `settle`.
 
-    `make_protocol` is called once per connection. `tls` is the TLS side of `config` if it was loaded already;
+    `make_protocol` is called once per connection, `make_http2` in its place for those that agreed on HTTP/2 in their
+    handshake. `tls` is the TLS side of `config` if it was loaded already;
     otherwise that is done here and raises VsproxyError if the certificate is unusable. `max_connections` is
     divided among `sharers` processes.
     """
@@ -61,6 +63,7 @@ class Listener:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         tls: ServerTls | None = None,
         sharers: int = 1,
+        make_http2: MakeProtocol | None = None,
     ) -> None:
         if config.tls is not None and tls is None:
             tls = load_server_tls(config.tls)
@@ -72,7 +75,7 @@ class Listener:
         self._batch = 1
         self._full_turns = 0
         self._sharers = sharers
-        self._set_terms(Terms(config, make_protocol, tls))
+        self._set_terms(Terms(config, make_protocol, make_http2 or make_protocol, tls))
         self._bound: BoundAddress | None = None
         self._watching = False
         self._stopped = False
@@ -116,6 +119,7 @@ class Listener:
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
         self._entrance.make_protocol = terms.make_protocol
+        self._entrance.make_http2 = terms.make_http2
         self._entrance.context = terms.tls.context if terms.tls is not None else None
         # Our part of `max_connections`.
         self._entrance.limit = -(-terms.config.max_connections // self._sharers)

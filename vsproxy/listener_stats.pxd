@@ -9,6 +9,8 @@ cdef class ListenerStats:
     cdef public Py_ssize_t active
     cdef public dict bad_requests
     cdef public Py_ssize_t handshakes
+    cdef public dict http2
+    cdef public Py_ssize_t http2_connections
     cdef public bint paused
     cdef public Py_ssize_t pauses
     cdef public Py_ssize_t pending
@@ -20,4 +22,5 @@ cdef class ListenerStats:
     cpdef opened(self)
     cpdef refused(self)
     cpdef closed(self)
+    cpdef note_http2(self, str event)
     cpdef _release(self)

@@ -21,6 +21,8 @@ class ListenerStats:
         "active",
         "bad_requests",
         "handshakes",
+        "http2",
+        "http2_connections",
         "paused",
         "pauses",
         "pending",
@@ -38,6 +40,8 @@ class ListenerStats:
         self.tls_failures = 0  # handshakes that failed or took too long
         self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
+        self.http2_connections = 0  # connections of HTTP/2, of those accepted
+        self.http2: dict[str, int] = {}  # what went wrong on them: with a stream, or with all of it
         self.paused = False
         self.pauses = 0
         self._descriptors = descriptors
@@ -73,6 +77,10 @@ class ListenerStats:
     def count_bad_request(self, reason: str) -> None:
         """A request was refused as malformed; `reason` is that of BadMessage."""
         self.bad_requests[reason] = self.bad_requests.get(reason, 0) + 1
+
+    def note_http2(self, event: str) -> None:
+        """Something went wrong with a stream of HTTP/2, or a connection was ended for what the client has done."""
+        self.http2[event] = self.http2.get(event, 0) + 1
 
     def _release(self) -> None:
         self._descriptors.give_back()

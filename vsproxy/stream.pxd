@@ -37,6 +37,7 @@ cdef class Downstream(Stream):
     cpdef on_spliced(self, Py_ssize_t count)
     cpdef on_splice_over(self, bint complete)
     cpdef tuple hand_over(self, ResponseHead head)
+    cpdef bint accepts_switch(self, ResponseHead head) except *
     cpdef on_tunnel_closed(self)
     cpdef send_interim(self, ResponseHead head)
 

@@ -1,7 +1,7 @@
 # cython: annotation_typing=False
 """The narrow waist: what an exchange may ask of a side, and what a side may tell an exchange.
 
-An HTTP/1 connection is its own `Stream`; an HTTP/2 connection will make one per stream id. `Exchange`
+An HTTP/1 connection is its own `Stream`; an HTTP/2 connection makes one per stream id. `Exchange`
 is the only implementation of `ExchangeEvents`. Neither side knows the other, and this module knows
 neither.
 """
@@ -153,6 +153,10 @@ class Downstream(Stream):
 
     def hand_over(self, head: ResponseHead) -> tuple[asyncio.Transport, bytes, Relay | None]:
         """Send a 101 and give the transport away, with what the client sent after its head, and who may read it."""
+        raise NotImplementedError
+
+    def accepts_switch(self, head: ResponseHead) -> bool:
+        """Whether a 101 is what was asked for, as far as that is this side's to say."""
         raise NotImplementedError
 
     def on_tunnel_closed(self) -> None:

@@ -37,7 +37,7 @@ _HANDSHAKE_RECORD = HANDSHAKE_RECORD
 class TlsTransport:
     """See the module. `gate` is told how the handshake went, and makes the protocol inside once it is over.
 
-    `offer` is what the gate wants to know of this connection, `context` its `ssl.SSLContext`.
+    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`.
     """
 
     __slots__ = (

@@ -19,6 +19,8 @@ from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
 from vsproxy.config.model import Config, ListenerConfig, LogSection
 from vsproxy.descriptors import RESERVE, Descriptors, current_limit
 from vsproxy.downstream.http1 import new_connection
+from vsproxy.downstream.http2 import new_connection as new_http2_connection
+from vsproxy.downstream.preface import PrefaceReader
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
@@ -64,7 +66,13 @@ class ServedListener:
         self._offer = self._make_offer(config, tls)
         loop = asyncio.get_running_loop()
         self.listener = Listener(
-            config, loop, self._offer.terms.make_protocol, budget, tls=tls, sharers=sharers
+            config,
+            loop,
+            self._offer.terms.make_protocol,
+            budget,
+            tls=tls,
+            sharers=sharers,
+            make_http2=self._offer.terms.make_http2,
         )
         self.listener.bind(bound)
 
@@ -72,8 +80,10 @@ class ServedListener:
         settings = ListenerSettings(config, self._address)
         # The settings of the moment of the accept: a handshake that began under the old ones ends under them.
         # A compiled class has no base class; the loop calls the protocol's methods by name.
-        make_protocol: Any = partial(new_connection, self._serving, settings)
-        return Offer(Terms(config, make_protocol, tls), settings)
+        make: Any = PrefaceReader if config.h2c else new_connection
+        make_protocol: Any = partial(make, self._serving, settings)
+        make_http2: Any = partial(new_http2_connection, self._serving, settings)
+        return Offer(Terms(config, make_protocol, make_http2, tls), settings)
 
     def offer_for(self, config: ListenerConfig) -> Offer:
         """What `switch` takes; the present one if nothing differs. Raises VsproxyError for a bad certificate."""
@@ -263,8 +273,7 @@ class Traffic:
     def _move_on(self, server: Server) -> None:
         """A server is down: whoever waits for it goes to another. Rare, so a walk over all will do."""
         for connection in list(self.serving.connections):
-            if connection.exchange is not None:
-                connection.exchange.on_server_down(server)
+            connection.on_server_down(server)
 
     def reopen_logs(self) -> None:
         """Open the access log's file again, after it was renamed."""

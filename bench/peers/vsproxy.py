@@ -46,6 +46,3 @@ class Vsproxy(Peer):
 
     def check_command(self, config: Path) -> list[str]:
         return [self.program(), "-P", "-m", "vsproxy", "check", str(config)]
-
-    def cannot(self, setup: Setup) -> str | None:
-        return "HTTP/2 is not supported yet" if setup.http2 else None

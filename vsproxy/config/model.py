@@ -154,6 +154,13 @@ class ListenerConfig(Section):
 
     bind: ListenAddress = Field(description="Address to listen on; port 0 takes a free one.")
     tls: TlsConfig | None = Field(default=None, description="Terminate TLS here. Default: plain HTTP.")
+    h2c: Flag = Field(
+        default=False,
+        description=(
+            "Take HTTP/2 without TLS from clients that begin with it (prior knowledge), beside HTTP/1.1. Has no effect "
+            "with `tls`, where `alpn` decides."
+        ),
+    )
     redirect: Literal["https"] | None = Field(
         default=None, description="Answer every request with 308 to the same host and target over https."
     )

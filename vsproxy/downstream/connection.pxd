@@ -5,6 +5,7 @@ from vsproxy.listener_stats cimport ListenerStats
 from vsproxy.sender cimport Sender, new_sender
 from vsproxy.stream cimport Downstream
 from vsproxy.timers cimport Sweep
+from vsproxy.upstream.server cimport Server
 import cython
 
 cdef double _NEVER
@@ -57,5 +58,6 @@ cdef class ClientConnection(Downstream):
     cpdef reset(self)
     cpdef drain(self)
     cpdef await_last_request(self)
+    cpdef on_server_down(self, Server server)
     cpdef give_notice(self)
     cpdef cut(self)

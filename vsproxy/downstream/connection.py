@@ -21,6 +21,7 @@ from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
+from vsproxy.upstream.server import Server
 
 _NEVER = NEVER
 
@@ -317,6 +318,11 @@ class ClientConnection(Downstream):
         """Wait a moment for a request, which will be answered with `Connection: close`."""
         wait = _HEAD if self.requests == 0 else _IDLE
         self.set_wait(wait, min(self.limit - self.sweep.now, _LAST_REQUEST_TIME))
+
+    def on_server_down(self, server: Server) -> None:
+        """A server was found to be bad: nobody is to wait for it."""
+        if self.exchange is not None:
+            self.exchange.on_server_down(server)
 
     def give_notice(self) -> None:
         """The time to finish is over: a tunnel's streams are closed, anything else is broken off."""

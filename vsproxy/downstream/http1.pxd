@@ -1,9 +1,8 @@
 from vsproxy.downstream.connection cimport ClientConnection
-from vsproxy.downstream.serving cimport ListenerSettings, Serving
-from vsproxy.exchange cimport Exchange, new_exchange
+from vsproxy.downstream.serving cimport ListenerSettings, Serving, answer_here
+from vsproxy.exchange cimport Exchange
 from vsproxy.headers cimport interim_lines, response_lines
 from vsproxy.listener_stats cimport ListenerStats
-from vsproxy.routing cimport Route
 from vsproxy.stream cimport ExchangeEvents
 from vsproxy.wire.body cimport BodyReader, chunk_end, chunk_start, new_body_reader
 from vsproxy.wire.message cimport RequestHead, ResponseHead, make_response
@@ -34,7 +33,7 @@ cdef class DownstreamConnection(ClientConnection):
     @cython.locals(body=BodyReader, payload=bytes, exchange=Exchange)
     cpdef Py_ssize_t take_body(self, bytes data, Py_ssize_t pos) except -1
     @cython.locals(
-        mode=int, exchange=Exchange, settings=ListenerSettings, serving=Serving, route=Route, request_id=bytes
+        mode=int, exchange=Exchange, settings=ListenerSettings, serving=Serving
     )
     cpdef begin(self, RequestHead head)
     @cython.locals(request=RequestHead, status=int, bodiless=bint, known=bint)

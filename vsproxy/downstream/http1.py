@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from vsproxy.downstream.connection import BODY, HEAD, IDLE, LINGER, RESPONSE, TUNNEL, ClientConnection
-from vsproxy.downstream.serving import ListenerSettings, Serving
+from vsproxy.downstream.serving import ListenerSettings, Serving, answer_here
 from vsproxy.errors import BadMessage
-from vsproxy.exchange import new_exchange
 from vsproxy.headers import interim_lines, response_lines
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.relay import Relay
@@ -189,24 +188,14 @@ class DownstreamConnection(ClientConnection):
         self.body.start(mode, head.content_length)
         self.reading_body = not self.body.done
         self.discarding = False
-        if head.dropped_underscores:
-            serving.note_underscores(head.dropped_underscores)
         if self.reading_body:
             self.set_wait(_BODY, settings.body_timeout)
         else:
             self.set_wait(_RESPONSE, _NEVER)
-        route = serving.router.find(head.host, head.path)
-        request_id = head.x_request_id
-        if request_id is None or not self.forwarding.trusted:  # type: ignore[union-attr]
-            request_id = serving.next_request_id()
-        exchange = new_exchange(self, head, route, self.forwarding, request_id, self.sweep)  # type: ignore[arg-type]
+        exchange = serving.begin(self, head, self.forwarding)  # type: ignore[arg-type]
         self.exchange = exchange
         exchange.request_done = not self.reading_body
-        if settings.redirect:
-            exchange.redirect(b"https://" + without_port(head.host) + head.target)
-        elif route is None:
-            exchange.reject("no_route")
-        elif not self.reading_body:
+        if not answer_here(exchange, settings) and not self.reading_body:
             exchange.start()
 
     # Downstream interface
@@ -292,7 +281,7 @@ class DownstreamConnection(ClientConnection):
     def on_exchange_over(self, exchange: ExchangeEvents) -> None:
         """The exchange has ended; its last bytes may still have to be sent."""
         if self.serving.access_log is not None:
-            self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
+            self.serving.log(exchange, self.settings, False)  # type: ignore[arg-type]
 
     def on_spliced(self, count: int) -> None:
         """As `take_body`, but for the bytes themselves."""
@@ -326,6 +315,10 @@ class DownstreamConnection(ClientConnection):
         early = self.pending
         self.pending = b""
         return self.transport, early, self.serving.relay  # type: ignore[return-value]
+
+    def accepts_switch(self, head: ResponseHead) -> bool:
+        """The client sees to it."""
+        return True
 
     def on_tunnel_closed(self) -> None:
         """The tunnel had the transport until its end."""
@@ -381,9 +374,3 @@ def new_connection(
     connection = DownstreamConnection.__new__(DownstreamConnection)
     connection.prepare(serving, settings, stats, descriptor, origin)
     return connection
-
-
-def without_port(host: bytes) -> bytes:
-    """A Host value without its port."""
-    colon = host.rfind(b":")
-    return host[:colon] if colon > host.rfind(b"]") else host

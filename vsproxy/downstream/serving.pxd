@@ -4,10 +4,11 @@ from cpython cimport time
 
 from vsproxy.access_line cimport AccessRecord
 from vsproxy.access_log cimport AccessLog
-from vsproxy.exchange cimport Exchange
+from vsproxy.exchange cimport Exchange, new_exchange
 from vsproxy.headers cimport Forwarding
 from vsproxy.relay cimport Relay
 from vsproxy.routing cimport Router
+from vsproxy.stream cimport Downstream
 from vsproxy.timers cimport Sweep
 from vsproxy.upstream.pool_traffic cimport PoolTraffic
 from vsproxy.upstream.server cimport Server
@@ -57,6 +58,7 @@ cdef class Serving:
 
     @cython.locals(low=Py_ssize_t)
     cpdef bytes next_request_id(self)
+    cpdef Exchange begin(self, Downstream downstream, RequestHead head, Forwarding forwarding)
     cpdef connected(self, object connection)
     cpdef disconnected(self, object connection)
     cpdef note_underscores(self, list names)
@@ -65,4 +67,9 @@ cdef class Serving:
     @cython.locals(
         head=RequestHead, fields=bytes, now=double, began=double, pool=PoolTraffic, server=Server, record=AccessRecord
     )
-    cpdef log(self, Exchange exchange, ListenerSettings settings)
+    cpdef log(self, Exchange exchange, ListenerSettings settings, bint http2)
+
+
+@cython.locals(head=RequestHead)
+cpdef bint answer_here(Exchange exchange, ListenerSettings settings) except *
+cpdef bytes without_port(bytes host)

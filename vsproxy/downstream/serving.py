@@ -13,12 +13,15 @@ from typing import Protocol
 from vsproxy.access_line import AccessRecord
 from vsproxy.access_log import AccessLog
 from vsproxy.config.model import ListenerConfig
-from vsproxy.exchange import Exchange
+from vsproxy.exchange import Exchange, new_exchange
 from vsproxy.headers import Forwarding
 from vsproxy.relay import Relay
 from vsproxy.routing import Router
 from vsproxy.splice import Splicer
+from vsproxy.stream import Downstream
 from vsproxy.timers import Sweep
+from vsproxy.upstream.server import Server
+from vsproxy.wire.message import RequestHead
 from vsproxy.wire.syntax import skip_blanks, trim_blanks
 
 #: Names of dropped fields that are remembered, so that a client cannot fill the log.
@@ -33,7 +36,8 @@ logger = logging.getLogger("vsproxy.downstream")
 class Client(Protocol):
     """A connection of a client, as the whole process sees it."""
 
-    exchange: Exchange | None
+    def on_server_down(self, server: Server) -> None:
+        """Whoever waits for `server` goes to another."""
 
     def drain(self) -> None:
         """End after the exchange in progress."""
@@ -161,6 +165,16 @@ class Serving:
         self.request_count += 1
         return self.request_block + _HEX[low]
 
+    def begin(self, downstream: Downstream, head: RequestHead, forwarding: Forwarding) -> Exchange:
+        """The exchange for `head`; `answer_here` comes next."""
+        if head.dropped_underscores:
+            self.note_underscores(head.dropped_underscores)
+        request_id = head.x_request_id
+        if request_id is None or not forwarding.trusted:
+            request_id = self.next_request_id()
+        route = self.router.find(head.host, head.path)
+        return new_exchange(downstream, head, route, forwarding, request_id, self.sweep)
+
     def connected(self, connection: Client) -> None:
         """A client has come."""
         if not self.connections:
@@ -194,7 +208,7 @@ class Serving:
         record.tls = settings.secure
         self.access_log.log(record)
 
-    def log(self, exchange: Exchange, settings: ListenerSettings) -> None:
+    def log(self, exchange: Exchange, settings: ListenerSettings, http2: bool) -> None:
         """Write the access log's line of an exchange that is over."""
         if self.access_log is None:
             return
@@ -211,7 +225,7 @@ class Serving:
         record.method = head.method
         record.host = head.host
         record.target = head.target
-        record.minor = head.minor
+        record.minor = 2 if http2 else head.minor
         record.status = exchange.status
         record.bytes_in = exchange.bytes_in
         record.bytes_out = exchange.bytes_out
@@ -231,3 +245,21 @@ class Serving:
         record.user_agent_end = trim_blanks(fields, record.user_agent, head.user_agent_end)
         record.tls = settings.secure
         self.access_log.log(record)
+
+
+def answer_here(exchange: Exchange, settings: ListenerSettings) -> bool:
+    """Answer what no server has anything to do with; whether that was so."""
+    if settings.redirect:
+        head = exchange.head
+        exchange.redirect(b"https://" + without_port(head.host) + head.target)
+        return True
+    if exchange.route is None:
+        exchange.reject("no_route")
+        return True
+    return False
+
+
+def without_port(host: bytes) -> bytes:
+    """A Host value without its port."""
+    colon = host.rfind(b":")
+    return host[:colon] if colon > host.rfind(b"]") else host

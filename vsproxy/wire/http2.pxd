@@ -1,0 +1,39 @@
+cdef int _NO_ERROR
+cdef double _FAULTS, _FAULTS_PER_SECOND
+cdef object _REQUEST, _DATA, _TRAILERS, _CLOSED, _WINDOW, _PONG, _RESET, _GOAWAY, _OVER, _SETTINGS, _SERVER, _FAILURES
+
+
+cdef class Http2Session:
+    cdef public int code
+    cdef public object connection
+    cdef public bint cut
+    cdef public bint failed
+    cdef public double faults
+    cdef public double faults_at
+    cdef public bint finished
+    cdef public object frames
+    cdef public int last_stream
+    cdef public str reason
+    cdef public set resets
+    cdef public bytes rest
+    cdef public bint unsettled
+
+    cpdef receive(self, bytes data, object handler)
+    cpdef deliver(self, object handler)
+    cpdef bint note_closed(self, int stream_id) except *
+    cpdef note_over(self, unsigned int code)
+    cpdef bytes output(self, Py_ssize_t most)
+    cpdef respond(self, int stream_id, list fields, bint ended)
+    cpdef interim(self, int stream_id, list fields)
+    cpdef send(self, int stream_id, bytes data, bint ended)
+    cpdef send_trailers(self, int stream_id, list fields)
+    cpdef Py_ssize_t queued(self, int stream_id) except -1
+    cpdef reset(self, int stream_id, int code)
+    cpdef share(self, int stream_id)
+    cpdef consume(self, int stream_id, Py_ssize_t amount)
+    cpdef widen(self, int stream_id, Py_ssize_t window)
+    cpdef notice(self)
+    cpdef leave(self)
+    cpdef end(self, int code, str reason)
+    cpdef give_up(self, object error)
+    cpdef pass_over(self, object error)

@@ -1,0 +1,313 @@
+# cython: annotation_typing=False
+"""The server's side of one HTTP/2 connection (RFC 9113) without I/O. The only module that knows ngh2.
+
+`Http2Session` takes bytes and calls the methods of a handler; what is to be sent waits until `output` is called.
+Streams are told apart by their number alone. A handler has these methods, called from inside `receive` and
+`deliver`:
+
+- `on_request(stream_id, fields, ended)`, `fields` being pairs of bytes, those that begin with ":" first;
+- `on_data(stream_id, data, ended)`; the bytes count against the client's credit until `consume`;
+- `on_trailers(stream_id, fields)`, which end the request;
+- `on_stream_closed(stream_id, code, ours)`: the stream is no more; `code` is 0 if both sides had ended, `ours` is
+  whether the session itself has found it at fault;
+- `on_window(stream_id)`: the client has given credit, 0 for the connection;
+- `on_pong()`: the client has answered `ping`;
+- `on_goaway()`: the client begins nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ngh2
+
+from vsproxy.wire.http2_frames import FrameCheck
+
+# Error codes (RFC 9113 section 7).
+NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR = 0x0, 0x1, 0x2
+REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0x7, 0x8, 0xB
+
+#: Bytes of a header block as decoded, with 32 for each field (RFC 9113 section 6.5.2), that are announced as the most,
+#: and at which a connection is ended: in between a client gets its 431.
+HEADER_LIST = 32 * 1024
+MOST_HEADER_LIST = 2 * HEADER_LIST
+#: Fields of a block at which a connection is ended. Cookies may come as one field each.
+MOST_FIELDS = 256
+#: Streams that a client may have reset: so many at once, and so many in each second (CVE-2023-44487).
+RESETS = (200, 20)
+#: Streams that a client may have made the session reset, by breaking the protocol there (CVE-2025-8671).
+FAULTS, FAULTS_PER_SECOND = 100, 10.0
+_FAULTS, _FAULTS_PER_SECOND = FAULTS, FAULTS_PER_SECOND
+
+CONFIGURATION = ngh2.Configuration(
+    auto_window_update=False,
+    max_outbound_ack=128,
+    max_settings=32,
+    stream_reset_rate_limit=RESETS,
+    glitch_rate_limit=(1000, 100),
+    max_continuations=8,
+    max_inbound_header_list_size=MOST_HEADER_LIST,
+    max_inbound_header_count=MOST_FIELDS,
+)
+_REQUEST, _DATA, _TRAILERS = ngh2.RequestReceived, ngh2.DataReceived, ngh2.TrailersReceived
+_CLOSED, _WINDOW, _PONG = ngh2.StreamClosed, ngh2.WindowUpdated, ngh2.PingAcknowledged
+_NO_ERROR, _RESET = NO_ERROR, ngh2.StreamReset
+_GOAWAY, _OVER, _SETTINGS = ngh2.GoAwayReceived, ngh2.ConnectionClosed, ngh2.SettingsReceived
+_SERVER = ngh2.Role.SERVER
+_FAILURES: Any = (ngh2.NGH2Error, ValueError)
+
+
+class Http2Session:
+    """See the module.
+
+    `finished`: nothing more is to be read, and once `output` gives nothing, the connection is to be closed.
+    `code` and `reason` then say why, `reason` being empty unless the client is at fault. `unsettled`: it may yet
+    turn out, at the next `output`, that what was reported of a request with a body was against the protocol.
+    """
+
+    __slots__ = (
+        "code",
+        "connection",
+        "cut",
+        "failed",
+        "faults",
+        "faults_at",
+        "finished",
+        "frames",
+        "last_stream",
+        "reason",
+        "resets",
+        "rest",
+        "unsettled",
+    )
+
+    def __init__(self, max_streams: int, stream_window: int, connection_window: int) -> None:
+        self.connection: Any = ngh2.Connection(_SERVER, CONFIGURATION)
+        self.frames = FrameCheck()
+        self.finished = False
+        self.code = NO_ERROR
+        self.reason = ""
+        self.unsettled = False
+        self.last_stream = 0
+        self.faults = 0.0
+        self.faults_at = 0.0
+        #: Streams that either side has reset by itself, until they are closed.
+        self.resets: set[int] = set()
+        #: The library has given up. What is sent in place of anything that it has to say, unless a frame is cut.
+        self.failed = False
+        self.rest = b""
+        self.cut = False
+        self.connection.initiate_connection(
+            {
+                ngh2.Setting.MAX_CONCURRENT_STREAMS: max_streams,
+                ngh2.Setting.INITIAL_WINDOW_SIZE: stream_window,
+                ngh2.Setting.MAX_HEADER_LIST_SIZE: HEADER_LIST,
+                ngh2.Setting.ENABLE_CONNECT_PROTOCOL: 1,
+                ngh2.Setting.NO_RFC7540_PRIORITIES: 1,
+            }
+        )
+        self.connection.set_local_window_size(connection_window)
+
+    # From the client
+
+    def receive(self, data: bytes, handler: Any) -> None:
+        """Take bytes, and tell `handler` what they say."""
+        if self.finished:
+            return
+        good = self.frames.check(data, time.monotonic())
+        try:
+            self.connection.receive_data(data if good == len(data) else data[:good])
+        except _FAILURES as error:
+            self.give_up(error)
+            return
+        self.deliver(handler)
+        if self.frames.error and not self.finished:
+            self.end(self.frames.error, self.frames.reason)
+
+    def deliver(self, handler: Any) -> None:
+        """Tell `handler` what has happened in `receive`, which calls this by itself, or in `output`."""
+        for event in self.connection.events():
+            kind = type(event)
+            if kind is _REQUEST:
+                ended = event.end_stream
+                self.last_stream = event.stream_id
+                if not ended:
+                    self.unsettled = True
+                handler.on_request(event.stream_id, event.headers, ended)
+            elif kind is _CLOSED:
+                code = event.error_code
+                handler.on_stream_closed(event.stream_id, code, code != _NO_ERROR and self.note_closed(event.stream_id))
+            elif kind is _DATA:
+                self.unsettled = True
+                handler.on_data(event.stream_id, event.data, event.end_stream)
+            elif kind is _WINDOW:
+                handler.on_window(event.stream_id)
+            elif kind is _TRAILERS:
+                self.unsettled = True
+                handler.on_trailers(event.stream_id, event.headers)
+            elif kind is _SETTINGS:
+                handler.on_window(0)
+            elif kind is _RESET:
+                self.resets.add(event.stream_id)
+            elif kind is _PONG:
+                handler.on_pong()
+            elif kind is _GOAWAY:
+                handler.on_goaway()
+            elif kind is _OVER:
+                self.note_over(event.error_code)
+
+    def note_closed(self, stream_id: int) -> bool:
+        """Whether it was the session that reset a stream, by itself: the client has broken the protocol there.
+
+        That must not become a way to make work.
+        """
+        if stream_id in self.resets:
+            self.resets.discard(stream_id)
+            return False
+        now = time.monotonic()
+        self.faults = max(0.0, self.faults - (now - self.faults_at) * _FAULTS_PER_SECOND) + 1.0
+        self.faults_at = now
+        if self.faults > _FAULTS and not self.finished:
+            self.end(ENHANCE_YOUR_CALM, "stream errors")
+        return True
+
+    def note_over(self, code: int) -> None:
+        """The library has nothing more to say."""
+        self.finished = True
+        if self.code == NO_ERROR and code != NO_ERROR:
+            self.code = code
+            self.reason = self.reason or "protocol error"
+
+    # To the client
+
+    def output(self, most: int) -> bytes:
+        """What is to be sent now, `most` bytes at a time; empty: nothing. `deliver` has then to be called."""
+        if not self.failed:
+            self.unsettled = False
+            try:
+                data: bytes = self.connection.data_to_send(most)
+            except _FAILURES as error:
+                self.give_up(error)
+            else:
+                self.cut = len(data) == most
+                return data
+        data = self.rest
+        self.rest = b""
+        return data
+
+    def respond(self, stream_id: int, fields: list[tuple[bytes, bytes]], ended: bool) -> None:
+        """Send the head of the answer; `ended`: it has no body. A stream that is gone is passed over, here and below."""
+        try:
+            self.connection.send_response(stream_id, fields, end_stream=ended)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def interim(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """Send a 1xx head."""
+        try:
+            self.connection.send_informational_response(stream_id, fields)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def send(self, stream_id: int, data: bytes, ended: bool) -> None:
+        """Queue a part of the body; `ended`: the last one."""
+        try:
+            self.connection.send_data(stream_id, data, end_stream=ended)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def send_trailers(self, stream_id: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """End a body with fields."""
+        try:
+            self.connection.send_trailers(stream_id, fields)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def queued(self, stream_id: int) -> int:
+        """Bytes of a body that wait for the client's credit, or to be asked for by `output`."""
+        queued: int = self.connection.queued_body_size(stream_id)
+        return queued
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """End a stream at once; what is queued there is dropped."""
+        self.resets.add(stream_id)
+        try:
+            self.connection.reset_stream(stream_id, code)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def share(self, stream_id: int) -> None:
+        """Let other streams have their turn during a long body (RFC 9218 section 4.2), whatever is the default."""
+        try:
+            old = self.connection.get_stream_priority(stream_id)
+            if old is not None and not old.incremental:
+                self.connection.set_stream_priority(stream_id, ngh2.Priority(old.urgency, True))
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    # Credit
+
+    def consume(self, stream_id: int, amount: int) -> None:
+        """Give the client credit for so many bytes of `on_data`, on the stream and on the connection."""
+        if self.finished:
+            return
+        try:
+            self.connection.acknowledge_received_data(amount, stream_id)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    def widen(self, stream_id: int, window: int) -> None:
+        """Let a client have so many bytes under way on one stream."""
+        if self.finished:
+            return
+        try:
+            self.connection.set_local_window_size(window, stream_id=stream_id)
+        except _FAILURES as error:
+            self.pass_over(error)
+
+    # The end
+
+    def notice(self) -> None:
+        """Ask the client to begin nothing more (RFC 9113 section 6.8), and for a sign that it knows."""
+        if not self.finished:
+            self.connection.send_shutdown_notice()
+            self.connection.ping()
+
+    def leave(self) -> None:
+        """Take no more streams; those that are there go on."""
+        if not self.finished:
+            self.connection.send_goaway(NO_ERROR)
+
+    def end(self, code: int, reason: str) -> None:
+        """Say goodbye with `code`; nothing goes on. `reason`: what the client has done, or empty."""
+        if self.finished:
+            return
+        self.finished = True
+        self.code = code
+        self.reason = reason
+        try:
+            self.connection.terminate_connection(code)
+        except _FAILURES as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """The library has: what it would have said is not known, but the reason can be told."""
+        self.failed = True
+        if not self.finished:
+            self.finished = True
+            flood = isinstance(error, ngh2.DenialOfServiceError)
+            self.code = ENHANCE_YOUR_CALM if flood else PROTOCOL_ERROR
+            self.reason = "limits exceeded" if flood else "not http/2"
+            self.rest = b"" if self.cut else goaway(self.last_stream, self.code)
+
+    def pass_over(self, error: Exception) -> None:
+        """A call was too late for its stream, which is no fault, unless the connection is no more."""
+        if isinstance(error, ngh2.ConnectionStateError):
+            self.give_up(error)
+
+
+def goaway(last_stream: int, code: int) -> bytes:
+    """A GOAWAY frame (RFC 9113 section 6.8)."""
+    payload = last_stream.to_bytes(4, "big") + code.to_bytes(4, "big")
+    return b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + payload
