@@ -216,6 +216,7 @@ class Http2Connection(StreamOwner):
             exchange.request_done = True
             stream.protocol = head.upgrade
         elif stream.receiving:
+            stream.missing = head.content_length
             stream.set_deadline(self.settings.body_timeout)
         if answer_here(exchange, self.settings):
             return
@@ -223,7 +224,11 @@ class Http2Connection(StreamOwner):
             stream.protocol = b""
             exchange.refuse(501, "this protocol is not served here")
             return
-        self.beginning.append(exchange)
+        if stream.missing == 0:
+            # Nothing may come, but something might.
+            stream.waits = True
+        else:
+            self.beginning.append(exchange)
 
     def refuse(self, stream: Http2Stream, status: int, reason: str) -> None:
         """Answer what is no request."""
@@ -236,6 +241,8 @@ class Http2Connection(StreamOwner):
         stream = self.streams.get(number)
         if stream is not None:
             stream.on_data(data, ended)
+            if ended:
+                self.begin_late(stream)
         else:
             self.session.consume(number, len(data))
 
@@ -251,6 +258,13 @@ class Http2Connection(StreamOwner):
             self.session.reset(number, PROTOCOL_ERROR)
             return
         stream.on_trailers(lines)
+        self.begin_late(stream)
+
+    def begin_late(self, stream: Http2Stream) -> None:
+        """A request has ended without the body that it said it has not."""
+        if stream.waits and stream.exchange is not None:
+            stream.waits = False
+            self.beginning.append(stream.exchange)
 
     def on_stream_closed(self, number: int, code: int, ours: bool) -> None:
         """A stream is no more."""

@@ -34,8 +34,10 @@ cdef class Http2Stream(Downstream):
     cdef public Py_ssize_t head_size
     cdef public ResponseHead held
     cdef public bint is_full
+    cdef public bytes last_piece
     cdef public Py_ssize_t last_queued
     cdef public bytes method
+    cdef public Py_ssize_t missing
     cdef public int number
     cdef public StreamOwner owner
     cdef public Py_ssize_t passed
@@ -48,6 +50,7 @@ cdef class Http2Stream(Downstream):
     cdef public bint shared
     cdef public object transport
     cdef public Py_ssize_t uncredited
+    cdef public bint waits
     cdef public Py_ssize_t window
 
     cpdef prepare(self, StreamOwner owner, int number, bint receiving)

@@ -85,8 +85,10 @@ class Http2Stream(Downstream):
         "head_size",
         "held",
         "is_full",
+        "last_piece",
         "last_queued",
         "method",
+        "missing",
         "number",
         "owner",
         "passed",
@@ -99,6 +101,7 @@ class Http2Stream(Downstream):
         "shared",
         "transport",
         "uncredited",
+        "waits",
         "window",
     )
 
@@ -126,6 +129,11 @@ class Http2Stream(Downstream):
         self.uncredited = 0
         self.window = _FIRST_WINDOW
         self.passed = 0
+        #: Bytes that are still to come by the head's content-length, -1 if that says nothing; the last of them, while
+        #: more might come; and whether the exchange begins only when that cannot be.
+        self.missing = -1
+        self.last_piece = b""
+        self.waits = False
 
         # Ours
         self.is_full = False
@@ -146,6 +154,15 @@ class Http2Stream(Downstream):
             self.set_deadline(_NEVER)
         else:
             self.set_deadline(self.owner.settings.body_timeout)
+        if self.missing >= 0:
+            self.missing -= len(data)
+            if self.last_piece:
+                data = self.last_piece + data
+            self.last_piece = b""
+            if self.missing == 0 and not ended:
+                # More would contradict the head (RFC 9113 section 8.1.1): then no server gets a whole request.
+                self.last_piece = data
+                return
         if exchange is not None and not exchange.over:
             if data:
                 exchange.on_request_body(data)
@@ -160,6 +177,9 @@ class Http2Stream(Downstream):
         self.set_deadline(_NEVER)
         exchange = self.exchange
         if exchange is not None and not exchange.over:
+            if self.last_piece:
+                exchange.on_request_body(self.last_piece)
+                self.last_piece = b""
             exchange.on_request_end(lines)
 
     def take_for_tunnel(self, data: bytes, ended: bool) -> None:
