@@ -1,4 +1,4 @@
-"""The check of frames before ngh2, without a proxy: real clients are never ended by it, and what both let through."""
+"""The check of frames before ngh2: real clients are never ended by it, floods are."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import h2.events
 import pytest
 
 from support import h2_frames
+from support.http import Request
 from support.ngh2_server import ngh2_server
-from vsproxy.wire.http2_frames import FrameCheck
+from support.server import Conversation
+from support.stage import Stage
+from vsproxy.wire.http2_frames import CONTROL_BURST, FrameCheck
 
 PATIENCE = 60.0
 MIB = 1 << 20
@@ -116,15 +119,31 @@ class Eager:
                 self.updates += 1
 
 
+async def eager_download(address: str, size: int) -> None:
+    """Many more window updates than may come without a reason."""
+    host, port = address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    client = Eager(reader, writer)
+    assert await client.download(f"/{size}") == size
+    writer.close()
+    assert client.updates > 5 * CONTROL_BURST
+
+
 async def test_credit_in_small_pieces_is_never_too_much() -> None:
     checks = Kept()
     async with ngh2_server(checks) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        client = Eager(reader, writer)
-        assert await client.download(f"/{24 * MIB}") == 24 * MIB
-        writer.close()
-    assert client.updates > 5 * 2000
+        await eager_download(f"127.0.0.1:{port}", 24 * MIB)
     assert [check.reason for check in checks if check.error] == []
+
+
+async def test_nor_is_it_through_a_proxy(stage: Stage) -> None:
+    """The check is told what is sent."""
+
+    async def answer(peer: Conversation, request: Request) -> None:
+        await peer.respond(bytes(int(request.target[1:])))
+
+    await stage.proxy(await stage.server(answer), listener={"h2c": True})
+    await eager_download(stage.address, 24 * MIB)
 
 
 @pytest.mark.parametrize(

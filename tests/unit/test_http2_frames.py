@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,6 +287,8 @@ def test_other_increments_pass() -> None:
     assert check.update_stream == 0
 
 
+FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
+DEEDS = ["get", "post", "data", "end", "trailers", "cancel", "ping", "settings", "window", "priority"]
 STREAMS = st.sampled_from([0, 1, 1, 1, 2, 3, 3, 5, 9])
 PAYLOADS = st.binary(max_size=12)
 FRAMES: st.SearchStrategy[bytes] = st.one_of(
@@ -344,3 +348,69 @@ def test_nothing_upsets_it(noise: bytes, cuts: list[int]) -> None:
         assert check.error or check.update_stream or passed == len(piece)
 
 
+
+
+
+class Talk:
+    """A client and a server on `h2`, which keeps both to the protocol; `said` is what the client has sent."""
+
+    def __init__(self) -> None:
+        self.client = H2Connection(H2Configuration(client_side=True))
+        self.server = H2Connection(H2Configuration(client_side=False))
+        self.client.initiate_connection()
+        self.server.initiate_connection()
+        self.said: list[bytes] = []
+        self.open: list[int] = []
+        self.hear()
+
+    def hear(self) -> None:
+        """Let each hear what the other has to say."""
+        while True:
+            ours, theirs = self.client.data_to_send(), self.server.data_to_send()
+            if not ours and not theirs:
+                return
+            self.said.append(ours)
+            self.server.receive_data(ours)
+            self.client.receive_data(theirs)
+
+    def do(self, deed: str, which: int) -> None:
+        """One thing that a client may do; with the stream of this number, if it needs one."""
+        if deed == "get":
+            self.client.send_headers(self.client.get_next_available_stream_id(), FIELDS, end_stream=True)
+        elif deed == "post":
+            self.open.append(self.client.get_next_available_stream_id())
+            self.client.send_headers(self.open[-1], FIELDS, priority_weight=5, priority_depends_on=0)
+        elif deed == "ping":
+            self.client.ping(bytes(8))
+        elif deed == "settings":
+            self.client.update_settings({4: 1000 + which})
+        elif deed == "window":
+            self.client.increment_flow_control_window(1 + which)
+        elif deed == "priority":
+            self.client.prioritize(2 * which + 1, weight=7)
+        elif self.open:
+            self.do_with(deed, self.open[which % len(self.open)], which)
+
+    def do_with(self, deed: str, stream: int, which: int) -> None:
+        """Something with a request that has not ended."""
+        if deed == "data":
+            self.client.send_data(stream, bytes(which + 1), pad_length=which or None)
+        elif deed == "end":
+            self.client.end_stream(stream)
+        elif deed == "trailers":
+            self.client.send_headers(stream, [("x", "y")], end_stream=True)
+        elif deed == "cancel":
+            self.client.reset_stream(stream, 8)
+        if deed != "data":
+            self.open.remove(stream)
+
+
+@given(st.lists(st.tuples(st.sampled_from(DEEDS), st.integers(0, 9)), max_size=60), st.lists(st.integers(0, 2000)))
+def test_what_keeps_to_the_protocol_is_taken(deeds: list[tuple[str, int]], cuts: list[int]) -> None:
+    talk = Talk()
+    for deed, which in deeds:
+        talk.do(deed, which)
+        talk.hear()
+    said = b"".join(talk.said)
+    assert judge(said) == (0, "")
+    assert judge(*cut_at(said, *cuts)) == (0, "")
