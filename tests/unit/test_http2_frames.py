@@ -101,6 +101,16 @@ ENDED = {
         "stream depends on itself",
         START + h2.headers(1, BLOCK, priority=h2.priority_fields(1), padding=3),
     ),
+    "DATA with too much padding": (
+        h2.PROTOCOL_ERROR,
+        "more padding than frame",
+        START + POST + h2.raw(h2.DATA, h2.PADDED, 1, b"\4abc"),
+    ),
+    "DATA without its padding": (
+        h2.PROTOCOL_ERROR,
+        "more padding than frame",
+        START + POST + h2.raw(h2.DATA, h2.PADDED | h2.END_STREAM, 1),
+    ),
     "empty DATA": (CALM, "empty frames", START + POST + h2.data(1) * 17),
     "DATA of padding": (CALM, "empty frames", START + POST + h2.data(1, padding=9) * 17),
     "empty CONTINUATION": (
@@ -143,7 +153,6 @@ TAKEN = {
     "what the library refuses": h2.data(3, b"x") + h2.headers(2, BLOCK) + h2.raw(h2.PING, 0, 9, b"x") + h2.data(0),
     "HEADERS too short for their flags": h2.raw(h2.HEADERS, 0x2D, 1, b"\xff\0\0"),
     "HEADERS of nothing but flags": h2.raw(h2.HEADERS, 0x2D, 1),
-    "DATA of nothing but flags": POST + h2.raw(h2.DATA, 0x8, 1),
     "frames after a GOAWAY": GET + h2.goaway() + h2.window_update(0, 10),
 }
 

@@ -292,10 +292,11 @@ class FrameCheck:
         """DATA with so much content."""
         if stream & 1 and stream <= self._last and stream >= self._floor and stream not in self._open:
             self.fail(STREAM_CLOSED, "frame for a closed stream")
-            return
-        if flags & _END_STREAM:
+        elif content < 0:
+            self.fail(PROTOCOL_ERROR, "more padding than frame")
+        elif flags & _END_STREAM:
             self._open.discard(stream)
-        elif content <= 0:
+        elif content == 0:
             self.take_empty()
             return
         self._empty = 0
