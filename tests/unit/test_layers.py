@@ -141,6 +141,7 @@ HOT = {
     "wire.body",
     "wire.fields",
     "wire.http2",
+    "wire.http2_frames",
     "wire.http2_head",
     "wire.message",
     "wire.request",

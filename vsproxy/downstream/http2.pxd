@@ -29,6 +29,7 @@ cdef class Http2Connection(Http2Life):
     cpdef on_data(self, int number, bytes data, bint ended)
     @cython.locals(stream=Http2Stream)
     cpdef on_trailers(self, int number, tuple fields)
+    cpdef begin_late(self, Http2Stream stream)
     @cython.locals(stream=Http2Stream)
     cpdef on_stream_closed(self, int number, unsigned int code, bint ours)
 

@@ -90,6 +90,7 @@ class Http2Connection(Http2Life):
             exchange.request_done = True
             stream.protocol = head.upgrade
         elif stream.receiving:
+            stream.missing = head.content_length
             stream.set_wait()
         if answer_here(exchange, self.settings):
             return
@@ -97,7 +98,11 @@ class Http2Connection(Http2Life):
             stream.protocol = b""
             exchange.refuse(501, "this protocol is not served here")
             return
-        self.beginning.append(exchange)
+        if stream.missing == 0:
+            # Nothing may come, but something might.
+            stream.waits = True
+        else:
+            self.beginning.append(exchange)
 
     def refuse(self, stream: Http2Stream, status: int, reason: str) -> None:
         """Answer what is no request."""
@@ -110,6 +115,8 @@ class Http2Connection(Http2Life):
         stream = self.streams.get(number)
         if stream is not None:
             stream.on_data(data, ended)
+            if ended:
+                self.begin_late(stream)
         else:
             self.session.consume(number, len(data))
 
@@ -125,6 +132,13 @@ class Http2Connection(Http2Life):
             self.session.reset(number, PROTOCOL_ERROR)
             return
         stream.on_trailers(lines)
+        self.begin_late(stream)
+
+    def begin_late(self, stream: Http2Stream) -> None:
+        """A request has ended without the body that it said it has not."""
+        if stream.waits and stream.exchange is not None:
+            stream.waits = False
+            self.beginning.append(stream.exchange)
 
     def on_stream_closed(self, number: int, code: int, ours: bool) -> None:
         """A stream is no more."""

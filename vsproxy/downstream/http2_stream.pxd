@@ -13,10 +13,13 @@ cdef class Http2Stream(StreamFlow):
     cdef public Exchange exchange
     cdef public Py_ssize_t head_size
     cdef public ResponseHead held
+    cdef public bytes last_piece
     cdef public bytes method
+    cdef public Py_ssize_t missing
     cdef public bytes protocol
     cdef public bint refused_switch
     cdef public object transport
+    cdef public bint waits
 
     cpdef prepare(self, StreamOwner owner, int number, bint receiving)
     @cython.locals(exchange=Exchange)

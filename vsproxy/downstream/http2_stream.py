@@ -30,7 +30,18 @@ class Http2Stream(StreamFlow):
     other request.
     """
 
-    __slots__ = ("exchange", "head_size", "held", "method", "protocol", "refused_switch", "transport")
+    __slots__ = (
+        "exchange",
+        "head_size",
+        "held",
+        "last_piece",
+        "method",
+        "missing",
+        "protocol",
+        "refused_switch",
+        "transport",
+        "waits",
+    )
 
     def prepare(self, owner: StreamOwner, number: int, receiving: bool) -> None:
         """Take the place of `__init__`, which cannot be reached without a way through Python."""
@@ -42,6 +53,11 @@ class Http2Stream(StreamFlow):
         self.refused_switch = False
         self.held: ResponseHead | None = None
         self.transport: StreamTransport | None = None
+        #: Bytes that are still to come by the head's content-length, -1 if that says nothing; the last of them, while
+        #: more might come; and whether the exchange begins only when that cannot be.
+        self.missing = -1
+        self.last_piece = b""
+        self.waits = False
 
     # From the client
 
@@ -54,6 +70,15 @@ class Http2Stream(StreamFlow):
             self.take_for_tunnel(data, ended)
             return
         self.set_wait()
+        if self.missing >= 0:
+            self.missing -= len(data)
+            if self.last_piece:
+                data = self.last_piece + data
+                self.last_piece = b""
+            if self.missing == 0 and not ended:
+                # More would contradict the head (RFC 9113 section 8.1.1): then no server gets a whole request.
+                self.last_piece = data
+                return
         exchange = self.exchange
         if exchange is not None and not exchange.over:
             if data:
@@ -69,6 +94,9 @@ class Http2Stream(StreamFlow):
         self.set_wait()
         exchange = self.exchange
         if exchange is not None and not exchange.over:
+            if self.last_piece:
+                exchange.on_request_body(self.last_piece)
+                self.last_piece = b""
             exchange.on_request_end(lines)
 
     def take_for_tunnel(self, data: bytes, ended: bool) -> None:

@@ -1,5 +1,9 @@
+from vsproxy.wire.http2_frames cimport FrameCheck
+import cython
+
 cdef int _NO_ERROR
 cdef double _FAULTS, _FAULTS_PER_SECOND
+cdef Py_ssize_t _WINDOW_UPDATE_SIZE, _MOST_CREDIT
 cdef object _REQUEST, _DATA, _TRAILERS, _CLOSED, _WINDOW, _PONG, _RESET, _GOAWAY, _OVER, _SETTINGS, _SERVER, _FAILURES
 
 
@@ -11,14 +15,18 @@ cdef class Http2Session:
     cdef public double faults
     cdef public double faults_at
     cdef public bint finished
-    cdef public object frames
+    cdef public FrameCheck frames
     cdef public int last_stream
     cdef public str reason
     cdef public set resets
     cdef public bytes rest
     cdef public bint unsettled
 
+    @cython.locals(frames=FrameCheck, good=Py_ssize_t)
     cpdef receive(self, bytes data, double now, object handler)
+    cpdef pass_on(self, bytes data, object handler)
+    @cython.locals(frames=FrameCheck, window=Py_ssize_t, after=Py_ssize_t)
+    cpdef bytes update_window(self, bytes data, Py_ssize_t at, object handler)
     cpdef deliver(self, object handler)
     cpdef bint note_closed(self, int stream_id) except *
     cpdef note_over(self, unsigned int code)

@@ -25,7 +25,7 @@ import ngh2
 from vsproxy.wire.http2_frames import FrameCheck
 
 # Error codes (RFC 9113 section 7).
-NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR = 0x0, 0x1, 0x2
+NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0x0, 0x1, 0x2, 0x3
 REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0x7, 0x8, 0xB
 
 #: Bytes of a header block as decoded, with 32 for each field (RFC 9113 section 6.5.2), that are announced as the most,
@@ -39,6 +39,9 @@ RESETS = (200, 20)
 #: Streams that a client may have made the session reset, by breaking the protocol there (CVE-2025-8671).
 FAULTS, FAULTS_PER_SECOND = 100, 10.0
 _FAULTS, _FAULTS_PER_SECOND = FAULTS, FAULTS_PER_SECOND
+WINDOW_UPDATE_SIZE = 13
+MOST_CREDIT = 2**31 - 1
+_WINDOW_UPDATE_SIZE, _MOST_CREDIT = WINDOW_UPDATE_SIZE, MOST_CREDIT
 
 CONFIGURATION = ngh2.Configuration(
     auto_window_update=False,
@@ -115,15 +118,42 @@ class Http2Session:
         """Take bytes that have come at `now`, in seconds of `time.monotonic()`, and tell `handler` what they say."""
         if self.finished:
             return
-        good = self.frames.check(data, now)
+        frames = self.frames
+        good = frames.check(data, now)
+        self.pass_on(data if good == len(data) else data[:good], handler)
+        while frames.update_stream and not self.finished:
+            data = self.update_window(data, good, handler)
+            good = frames.check(data, now)
+            self.pass_on(data if good == len(data) else data[:good], handler)
+        if frames.error and not self.finished:
+            self.end(frames.error, frames.reason)
+
+    def pass_on(self, data: bytes, handler: Any) -> None:
+        """Give checked bytes to the library."""
         try:
-            self.connection.receive_data(data if good == len(data) else data[:good])
+            self.connection.receive_data(data)
         except _FAILURES as error:
             self.give_up(error)
             return
         self.deliver(handler)
-        if self.frames.error and not self.finished:
-            self.end(self.frames.error, self.frames.reason)
+
+    def update_window(self, data: bytes, at: int, handler: Any) -> bytes:
+        """Take the WINDOW_UPDATE at `at`, or reset its stream: the library would end the connection.
+
+        What comes after it is returned (RFC 9113 section 6.9.1).
+        """
+        frames = self.frames
+        try:
+            window = self.connection.stream_remote_window_size(frames.update_stream)
+        except _FAILURES:
+            window = 0
+        after = at + _WINDOW_UPDATE_SIZE
+        if window + frames.update_increment > _MOST_CREDIT:
+            # Not one of `resets`: it is the client's fault, and counts as one.
+            self.connection.reset_stream(frames.update_stream, FLOW_CONTROL_ERROR)
+        else:
+            self.pass_on(data[at:after], handler)
+        return data[after:]
 
     def deliver(self, handler: Any) -> None:
         """Tell `handler` what has happened in `receive`, which calls this by itself, or in `output`."""
@@ -212,6 +242,7 @@ class Http2Session:
 
     def send(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Queue a part of the body; `ended`: the last one."""
+        self.frames.sent(len(data))
         try:
             self.connection.send_data(stream_id, data, end_stream=ended)
         except _FAILURES as error:
