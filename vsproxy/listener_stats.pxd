@@ -9,8 +9,8 @@ cdef class ListenerStats:
     cdef public Py_ssize_t active
     cdef public dict bad_requests
     cdef public Py_ssize_t handshakes
-    cdef public dict http2
     cdef public Py_ssize_t http2_connections
+    cdef public dict http2_events
     cdef public bint paused
     cdef public Py_ssize_t pauses
     cdef public Py_ssize_t pending

@@ -21,8 +21,8 @@ class ListenerStats:
         "active",
         "bad_requests",
         "handshakes",
-        "http2",
         "http2_connections",
+        "http2_events",
         "paused",
         "pauses",
         "pending",
@@ -41,7 +41,7 @@ class ListenerStats:
         self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
         self.http2_connections = 0  # connections of HTTP/2, of those accepted
-        self.http2: dict[str, int] = {}  # what went wrong on them: with a stream, or with all of it
+        self.http2_events: dict[str, int] = {}  # what went wrong on them: with a stream, or with all of it
         self.paused = False
         self.pauses = 0
         self._descriptors = descriptors
@@ -80,7 +80,7 @@ class ListenerStats:
 
     def note_http2(self, event: str) -> None:
         """Something went wrong with a stream of HTTP/2, or a connection was ended for what the client has done."""
-        self.http2[event] = self.http2.get(event, 0) + 1
+        self.http2_events[event] = self.http2_events.get(event, 0) + 1
 
     def _release(self) -> None:
         self._descriptors.give_back()

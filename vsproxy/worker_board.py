@@ -8,7 +8,8 @@ from typing import Any
 from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
 
-_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls")
+_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls", "http2_connections")
+_BY_REASON = ("bad_requests", "http2_events")
 _PRESENT = ("active", "paused")
 
 
@@ -17,7 +18,8 @@ def listener_counts(listener: Listener) -> dict[str, Any]:
     stats = listener.stats
     counts: dict[str, Any] = {name: getattr(stats, name) for name in _GROWING + _PRESENT}
     counts["certificate_expiry"] = listener.certificate_expiry
-    counts["bad_requests"] = dict(stats.bad_requests)
+    for name in _BY_REASON:
+        counts[name] = dict(getattr(stats, name))
     return counts
 
 
@@ -25,8 +27,10 @@ def add_counts(stats: ListenerStats | ListenerTotals, counts: Mapping[str, Any])
     """Add what another process has counted, or an earlier one in our place had."""
     for name in _GROWING:
         setattr(stats, name, getattr(stats, name) + counts.get(name, 0))
-    for reason, count in counts.get("bad_requests", {}).items():
-        stats.bad_requests[reason] = stats.bad_requests.get(reason, 0) + count
+    for name in _BY_REASON:
+        total = getattr(stats, name)
+        for reason, count in counts.get(name, {}).items():
+            total[reason] = total.get(reason, 0) + count
 
 
 class ListenerTotals:
@@ -40,9 +44,11 @@ class ListenerTotals:
         self.handshakes = 0
         self.tls_failures = 0
         self.plain_on_tls = 0
+        self.http2_connections = 0
         self.paused = False
         self.certificate_expiry: float | None = None
         self.bad_requests: dict[str, int] = {}
+        self.http2_events: dict[str, int] = {}
         for board in boards:
             self._add(board.get("listeners", {}).get(address, {}))
 

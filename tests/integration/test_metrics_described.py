@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support.certificates import make_certificates
+from support.h2_frames import PREFACE, raw, settings
 from support.promtool import RULES, needs_promtool, promtool
 from support.proxies import ProxyProcess
 from support.scrape import Scrape, scrape_until
@@ -41,16 +42,19 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
     proxy = await start(
         await stage.server(health=True),
         pool={"health": {"path": "/health", "inter": "20ms", "timeout": "5s"}},
-        listeners=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.1:0", "tls": tls}],
+        listeners=[{"bind": "127.0.0.1:0", "h2c": True}, {"bind": "127.0.0.1:0", "tls": tls}],
         admin={"bind": "127.0.0.1:0"},
     )
     client = await stage.connect()
     assert (await client.request()).status == 200
     assert (await (await stage.connect()).raw(b"GET / HTTP/1.1\r\n\r\n")).status == 400
+    # HTTP/2, and a PING on a stream, where none may be.
+    await (await stage.connect()).send(PREFACE + settings() + raw(6, 0, 1, bytes(8)))
     return await scrape_until(
         proxy,
         lambda found: (
             found.values("vsproxy_listener_bad_requests_total") == [1]
+            and found.values("vsproxy_listener_http2_events_total") == [1]
             and found.value("vsproxy_pool_responses_total", code="2xx") == 1
             and found.value("vsproxy_server_checks_total", result="passed") > 0
             # A server's row is written apart from the pool's, and shows a histogram once it has counted something.

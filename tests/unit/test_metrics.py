@@ -41,6 +41,8 @@ class FakeStats:
     plain_on_tls: int = 0
     bad_requests: dict[str, int] = field(default_factory=dict)
     paused: bool = False
+    http2_connections: int = 0
+    http2_events: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -194,7 +196,7 @@ def test_pools() -> None:
 
 
 def test_listeners() -> None:
-    stats = FakeStats(9, 4, 3, 5, 1, 2, {"missing Host": 3}, True)
+    stats = FakeStats(9, 4, 3, 5, 1, 2, {"missing Host": 3}, True, 6, {"stalled": 2})
     samples = scrape(
         FakeProxy(
             listeners=[FakeListener("127.0.0.1:80", stats, 1800000000.5), FakeListener("unix:/run/x")],
@@ -203,12 +205,15 @@ def test_listeners() -> None:
     expected = {
         "connections_total": 9, "active_connections": 4, "turned_away_connections_total": 3,
         "tls_handshakes_total": 5, "tls_failures_total": 1, "plain_on_tls_total": 2, "accept_paused": 1,
+        "http2_connections_total": 6,
         "certificate_expiry_timestamp_seconds": 1800000000.5,
     }  # fmt: skip
     for name, count in expected.items():
         assert value(samples, f"vsproxy_listener_{name}", listener="127.0.0.1:80") == count
     reasons = by_label(samples, "vsproxy_listener_bad_requests_total", "reason", listener="127.0.0.1:80")
     assert reasons == {"missing Host": 3}
+    events = by_label(samples, "vsproxy_listener_http2_events_total", "event", listener="127.0.0.1:80")
+    assert events == {"stalled": 2}
     assert value(samples, "vsproxy_listener_accept_paused", listener="unix:/run/x") == 0
     expiries = by_label(samples, "vsproxy_listener_certificate_expiry_timestamp_seconds", "listener")
     assert list(expiries) == ["127.0.0.1:80"]

@@ -18,6 +18,7 @@ def listener_families(listeners: Sequence[ListenerSource]) -> Iterator[Family]:
     )
     yield from _connections(table)
     yield from _tls(table)
+    yield from _http2(table)
     yield table.counter_by(
         "reason", "bad_requests", "Requests refused as malformed, by reason.",
         lambda listener: bounded(dict(listener.stats.bad_requests)),
@@ -51,6 +52,18 @@ def _tls(table: Table[ListenerSource]) -> Iterator[Family]:
     yield table.gauge(
         "certificate_expiry_timestamp_seconds", "When the certificate expires.",
         lambda listener: listener.certificate_expiry,
+    )  # fmt: skip
+
+
+def _http2(table: Table[ListenerSource]) -> Iterator[Family]:
+    yield table.counter(
+        "http2_connections", "Connections of HTTP/2, of those accepted.",
+        lambda listener: listener.stats.http2_connections,
+    )  # fmt: skip
+    yield table.counter_by(
+        "event", "http2_events",
+        "What went wrong with a stream of HTTP/2, or for what its whole connection was ended.",
+        lambda listener: bounded(dict(listener.stats.http2_events)),
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class PoolSource(Protocol):
 
 
 class ListenerCounts(Protocol):
-    """What a listener counts; `bad_requests` by reason. All but `active` and `paused` only grow."""
+    """What a listener counts: `bad_requests` by reason, `http2_events` by kind. All but `active`, `paused` only grow."""
 
     accepted: int
     active: int
@@ -75,6 +75,8 @@ class ListenerCounts(Protocol):
     tls_failures: int
     plain_on_tls: int
     bad_requests: dict[str, int]
+    http2_connections: int
+    http2_events: dict[str, int]
     paused: bool
 
 
