@@ -1,6 +1,6 @@
 from vsproxy.wire.message cimport RequestHead, ResponseHead
 
-cdef bytes _VIA_LINE, _CHUNKED_LINE
+cdef bytes _VIA_LINE, _VIA_2_LINE, _CHUNKED_LINE
 cdef Py_ssize_t _MAX_KNOWN
 
 

@@ -14,8 +14,9 @@ from vsproxy.wire.message import RequestHead, ResponseHead
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 VIA_LINE = b"Via: 1.1 vsproxy\r\n"
+VIA_2_LINE = b"Via: 2 vsproxy\r\n"
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
-_VIA_LINE, _CHUNKED_LINE = VIA_LINE, CHUNKED_LINE
+_VIA_LINE, _VIA_2_LINE, _CHUNKED_LINE = VIA_LINE, VIA_2_LINE, CHUNKED_LINE
 #: Longer lines (bytes) are not kept for the next request: only who is up to something sends such a Host.
 MAX_KNOWN = 2048
 _MAX_KNOWN = MAX_KNOWN
@@ -153,7 +154,7 @@ def request_lines(
         tail = b"\r\n"
     if forwarding.via:
         # Behind the Via fields that came, whose order is that of the hops (RFC 9110 section 7.6.3).
-        tail = _VIA_LINE + tail
+        tail = (_VIA_2_LINE if head.minor == 2 else _VIA_LINE) + tail
     if head.expect_continue:
         tail = b"Expect: 100-continue\r\n" + tail
     if upgrade:

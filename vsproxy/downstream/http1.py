@@ -281,7 +281,7 @@ class DownstreamConnection(ClientConnection):
     def on_exchange_over(self, exchange: ExchangeEvents) -> None:
         """The exchange has ended; its last bytes may still have to be sent."""
         if self.serving.access_log is not None:
-            self.serving.log(exchange, self.settings, False)  # type: ignore[arg-type]
+            self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
 
     def on_spliced(self, count: int) -> None:
         """As `take_body`, but for the bytes themselves."""

@@ -185,9 +185,10 @@ class Http2Life(StreamOwner):
         """Send what can be sent."""
         while not self.writing_paused and not self.stopped:
             data = self.session.output(_OUTPUT)
-            if not data:
+            if data:
+                self.sender.write(data)  # type: ignore[union-attr]
+            if len(data) < _OUTPUT:
                 return
-            self.sender.write(data)  # type: ignore[union-attr]
 
     def look_for_room(self) -> None:
         """Tell those streams that have waited for it."""
@@ -327,7 +328,7 @@ class Http2Life(StreamOwner):
     def note_over(self, exchange: ExchangeEvents) -> None:
         """An exchange is over."""
         if self.serving.access_log is not None:
-            self.serving.log(exchange, self.settings, True)  # type: ignore[arg-type]
+            self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
 
     def note_stalled(self) -> None:
         """A client has stopped to take what it asked for."""

@@ -67,7 +67,7 @@ cdef class Serving:
     @cython.locals(
         head=RequestHead, fields=bytes, now=double, began=double, pool=PoolTraffic, server=Server, record=AccessRecord
     )
-    cpdef log(self, Exchange exchange, ListenerSettings settings, bint http2)
+    cpdef log(self, Exchange exchange, ListenerSettings settings)
 
 
 @cython.locals(head=RequestHead)

@@ -208,7 +208,7 @@ class Serving:
         record.tls = settings.secure
         self.access_log.log(record)
 
-    def log(self, exchange: Exchange, settings: ListenerSettings, http2: bool) -> None:
+    def log(self, exchange: Exchange, settings: ListenerSettings) -> None:
         """Write the access log's line of an exchange that is over."""
         if self.access_log is None:
             return
@@ -225,7 +225,7 @@ class Serving:
         record.method = head.method
         record.host = head.host
         record.target = head.target
-        record.minor = 2 if http2 else head.minor
+        record.minor = head.minor
         record.status = exchange.status
         record.bytes_in = exchange.bytes_in
         record.bytes_out = exchange.bytes_out

@@ -216,6 +216,8 @@ class Http2Session:
         if not self.failed:
             self.unsettled = False
             try:
+                if not self.connection.want_write:
+                    return b""
                 data: bytes = self.connection.data_to_send(most)
             except _FAILURES as error:
                 self.give_up(error)

@@ -4,6 +4,7 @@ from vsproxy.wire.message cimport RequestHead, ResponseHead
 from vsproxy.wire.request cimport RequestParser, new_request_parser
 from vsproxy.wire.syntax cimport all_of, part
 
+cdef bytes _CLASSES
 cdef int _TOKEN, _VALUE
 cdef Py_ssize_t _MAX_TRAILERS, _MAX_TRAILER_FIELDS
 cdef object _FORBIDDEN_TRAILERS
@@ -30,6 +31,8 @@ cdef class Http2HeadReader:
 cpdef bytes head_lines(tuple fields)
 @cython.locals(size=Py_ssize_t, refused=bint)
 cpdef check_name(bytes name)
+@cython.locals(table="const unsigned char *", i=Py_ssize_t)
+cpdef bint is_lower(const unsigned char *name, Py_ssize_t size) except -1
 cpdef check_target(bytes method, bytes path, bytes scheme, bytes protocol)
 cpdef list response_fields(ResponseHead head, bint via)
 cpdef list interim_fields(ResponseHead head)

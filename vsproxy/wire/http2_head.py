@@ -15,8 +15,9 @@ from vsproxy.errors import BadMessage
 from vsproxy.wire.body import FORBIDDEN_TRAILERS, MAX_TRAILER_FIELDS, MAX_TRAILERS
 from vsproxy.wire.message import RequestHead, ResponseHead
 from vsproxy.wire.request import RequestParser, new_request_parser
-from vsproxy.wire.syntax import TOKEN, VALUE, all_of, part
+from vsproxy.wire.syntax import CLASSES, TOKEN, VALUE, all_of, part
 
+_CLASSES = CLASSES
 _TOKEN, _VALUE = TOKEN, VALUE
 _MAX_TRAILERS, _MAX_TRAILER_FIELDS = MAX_TRAILERS, MAX_TRAILER_FIELDS
 _FORBIDDEN_TRAILERS = FORBIDDEN_TRAILERS
@@ -75,6 +76,7 @@ class Http2HeadReader:
             raise
         if head.chunked or not head.keep_alive:
             raise BadMessage(400, "connection-specific field")
+        head.minor = 2
         if not head.upgrade_requested and not ended and head.content_length < 0:
             head.chunked = True
         return head
@@ -83,10 +85,11 @@ class Http2HeadReader:
 def head_lines(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
     """A head of HTTP/1.1; what its parser is going to see is what was sent, line by line. Raises `BadMessage`."""
     method = path = authority = protocol = scheme = host = cookie = b""
-    pieces: list[bytes] = []
+    # The first six are known last.
+    pieces = [b""] * 6
     count = 3
     for name, value in fields:
-        if name[:1] == b":":
+        if name and name[0] == 58:
             if name == b":method":
                 method = value
             elif name == b":path":
@@ -128,7 +131,13 @@ def head_lines(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
             pieces += (b"sec-websocket-key: ", base64.b64encode(secrets.token_bytes(16)), b"\r\n")
             count += 1
     pieces.append(b"\r\n")
-    head = b"".join((method, b" ", path, b" HTTP/1.1\r\nHost: ", authority or host, b"\r\n", b"".join(pieces)))
+    pieces[0] = method
+    pieces[1] = b" "
+    pieces[2] = path
+    pieces[3] = b" HTTP/1.1\r\nHost: "
+    pieces[4] = authority or host
+    pieces[5] = b"\r\n"
+    head = b"".join(pieces)
     if head.count(b"\n") != count:
         raise BadMessage(400, "bad field")
     return head
@@ -137,7 +146,7 @@ def head_lines(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
 def check_name(name: bytes) -> None:
     """Refuse a name with a colon, a space or an upper-case letter in it, and fields of the connection."""
     size = len(name)
-    if not all_of(name, 0, size, _TOKEN) or name.lower() != name:
+    if not is_lower(name, size):
         raise BadMessage(400, "bad field name")
     if size == 10:
         refused = name == b"connection" or name == b"keep-alive"
@@ -153,13 +162,22 @@ def check_name(name: bytes) -> None:
         raise BadMessage(400, "connection-specific field")
 
 
+def is_lower(name: bytes, size: int) -> bool:
+    """Whether `name`, of `size` bytes, is a field name of HTTP/2 (RFC 9113 section 8.2.1)."""
+    table = _CLASSES
+    i = 0
+    while i < size and table[name[i]] & _TOKEN and not 65 <= name[i] <= 90:
+        i += 1
+    return i == size and size > 0
+
+
 def check_target(method: bytes, path: bytes, scheme: bytes, protocol: bytes) -> None:
     """Refuse what could not be a request line, or not this one."""
     if method == b"CONNECT" and not protocol:
         raise BadMessage(405, "connect")
     if protocol and (method != b"CONNECT" or not all_of(protocol, 0, len(protocol), _TOKEN)):
         raise BadMessage(400, "bad protocol")
-    if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
+    if (not path or path[0] != 47) and not (path == b"*" and method == b"OPTIONS"):
         raise BadMessage(400, "bad target")
     if scheme != b"https" and scheme != b"http" and scheme.lower() not in (b"https", b"http"):
         raise BadMessage(400, "bad scheme")

@@ -27,6 +27,7 @@ class RequestHead:
     `length` is the same in decimal digits. `upgrade` is empty unless Connection lists it too.
     `referer` and `referer_end` say where in `fields` the value of the first line of that name is, with blanks around
     it (0 to 0: there is none), `user_agent` and `user_agent_end` the same.
+    `minor` is that of HTTP/1, or 2 for HTTP/2.
     `dropped_underscores` are the names of fields that were left out because they contain "_".
     """
 
