@@ -19,6 +19,7 @@ cdef class Entrance:
     cdef public object context
     cdef public Descriptors descriptors
     cdef public list entering
+    cdef public object fronts
     cdef public object gate
     cdef public Py_ssize_t limit
     cdef public object loop
@@ -35,6 +36,7 @@ cdef class Entrance:
     cpdef bint take_one(self, object listening, object family) except *
     @cython.locals(known=int)
     cpdef admit(self, int descriptor, object family, bytes origin)
+    cpdef TlsTransport secured(self, object context, object offer)
     cpdef take_next(self)
     @cython.locals(entering=list)
     cpdef go_on(self)

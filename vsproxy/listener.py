@@ -17,6 +17,7 @@ from vsproxy.config.model import ListenerConfig
 from vsproxy.descriptors import Descriptors, low_mark
 from vsproxy.entrance import Entrance, MakeProtocol
 from vsproxy.errors import VsproxyError
+from vsproxy.front_gate import FrontGate
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls import ServerTls, load_server_tls
 from vsproxy.tls_gate import TlsGate
@@ -68,6 +69,7 @@ class Listener:
         self._loop = loop
         self._descriptors = descriptors
         self._gate = TlsGate(loop, self.stats, handshake_timeout)
+        self._fronts = FrontGate(loop, self.stats)
         self._entrance = Entrance(loop, self.stats, descriptors, self._gate, self._on_failed)
         self._batch = 1
         self._full_turns = 0
@@ -117,6 +119,9 @@ class Listener:
         self.terms = terms
         self._entrance.make_protocol = terms.make_protocol
         self._entrance.context = terms.tls.context if terms.tls is not None else None
+        self._fronts.networks = terms.config.proxy_protocol
+        self._fronts.timeout = terms.config.header_timeout
+        self._entrance.fronts = self._fronts if terms.config.proxy_protocol else None
         # Our part of `max_connections`.
         self._entrance.limit = -(-terms.config.max_connections // self._sharers)
 
@@ -149,7 +154,7 @@ class Listener:
             self._close_sockets()
 
     async def settle(self, grace: float = HANDSHAKE_GRACE) -> None:
-        """Wait until all who were accepted are connections; cut off TLS handshakes after `grace` seconds."""
+        """Wait until all who were accepted are connections; after `grace` seconds, cut off those who are not."""
         # Looked at now and then, so that no client costs more for the sake of a stop.
         end = self._loop.time() + grace
         while self.stats.pending and self._loop.time() < end:  # noqa: ASYNC110
@@ -158,11 +163,15 @@ class Listener:
 
     async def abort_pending(self) -> None:
         """Cut off clients that have not become connections yet, such as those in a TLS handshake."""
-        self._gate.abort()
+        self._abort_gates()
         while self.stats.pending:
             # A transport says in the next turn that it is gone; who has just been accepted begins only there.
             await asyncio.sleep(0)
-            self._gate.abort()
+            self._abort_gates()
+
+    def _abort_gates(self) -> None:
+        self._fronts.abort()
+        self._gate.abort()
 
     def _close_sockets(self) -> None:
         self._unwatch()

@@ -25,6 +25,7 @@ class ListenerStats:
         "pauses",
         "pending",
         "plain_on_tls",
+        "proxy_failures",
         "tls_failures",
         "turned_away",
     )
@@ -37,6 +38,7 @@ class ListenerStats:
         self.handshakes = 0  # TLS handshakes completed
         self.tls_failures = 0  # handshakes that failed or took too long
         self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
+        self.proxy_failures = 0  # fronts whose PROXY header was missing, malformed or late
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
         self.paused = False
         self.pauses = 0

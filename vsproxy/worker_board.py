@@ -8,7 +8,7 @@ from typing import Any
 from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
 
-_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls")
+_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls", "proxy_failures")
 _PRESENT = ("active", "paused")
 
 
@@ -40,6 +40,7 @@ class ListenerTotals:
         self.handshakes = 0
         self.tls_failures = 0
         self.plain_on_tls = 0
+        self.proxy_failures = 0
         self.paused = False
         self.certificate_expiry: float | None = None
         self.bad_requests: dict[str, int] = {}

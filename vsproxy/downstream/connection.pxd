@@ -18,9 +18,11 @@ cdef class ClientConnection(Downstream):
     cdef public bint close_after
     cdef public int descriptor
     cdef public bint end_of_stream
+    cdef public object ends
     cdef public Exchange exchange
     cdef public bint expects_more
     cdef public Forwarding forwarding
+    cdef public dict introductions
     cdef public double limit
     cdef public bytes origin
     cdef public bytes pending
@@ -49,6 +51,7 @@ cdef class ClientConnection(Downstream):
     cpdef resume_writing(self)
     cpdef set_wait(self, int wait, double seconds)
     cpdef bint is_broken(self) except *
+    cpdef introduction(self, str version)
     cpdef hold_reading(self, bint hold)
     cpdef set_reading(self)
     cpdef write(self, bytes data)

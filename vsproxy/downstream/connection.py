@@ -13,6 +13,7 @@ import socket
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
+from vsproxy.introduction import Introduction, client_ends, make_introduction
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender, new_sender
@@ -21,6 +22,7 @@ from vsproxy.stream import Downstream
 from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
+from vsproxy.wire.proxy_header import Ends
 
 _NEVER = NEVER
 
@@ -54,9 +56,11 @@ class ClientConnection(Downstream):
         "close_after",
         "descriptor",
         "end_of_stream",
+        "ends",
         "exchange",
         "expects_more",
         "forwarding",
+        "introductions",
         "limit",
         "origin",
         "pending",
@@ -81,6 +85,10 @@ class ClientConnection(Downstream):
         """Take the place of `__init__`, which cannot be reached without a way through Python."""
         self.descriptor = descriptor
         self.origin = origin
+        #: What a PROXY header has said; None: the connection's own.
+        self.ends: Ends | None = None
+        #: By version.
+        self.introductions: dict[str, Introduction] | None = None
         self.sweep_index = -1
         self.splice = None
         self.serving = serving
@@ -140,6 +148,9 @@ class ClientConnection(Downstream):
         if self.exchange is not None:
             self.exchange.on_client_gone()
             self.exchange = None
+        if self.introductions is not None:
+            for told in self.introductions.values():
+                told.end()
         self.stats.closed()
         self.serving.disconnected(self)
 
@@ -233,6 +244,19 @@ class ClientConnection(Downstream):
         if splicer is None or self.transport is None or self.settings.secure or self.stopped:
             return None
         return splicer, self.transport
+
+    def introduction(self, version: str) -> Introduction | None:
+        """Downstream: made when the first server wants it, and the same for all requests of this connection."""
+        if self.introductions is None:
+            self.introductions = {}
+        known = self.introductions.get(version)
+        if known is None:
+            try:
+                ends = self.ends or client_ends(self.transport)  # type: ignore[arg-type]
+            except ConnectionError:
+                return None
+            known = self.introductions[version] = make_introduction(version, ends)
+        return known
 
     def hold_reading(self, hold: bool) -> None:
         """The exchange asks for (no) more of the body."""

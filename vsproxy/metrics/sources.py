@@ -74,6 +74,7 @@ class ListenerCounts(Protocol):
     handshakes: int
     tls_failures: int
     plain_on_tls: int
+    proxy_failures: int
     bad_requests: dict[str, int]
     paused: bool
 
