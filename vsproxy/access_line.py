@@ -54,8 +54,8 @@ class AccessRecord:
 
     `time` is in seconds since 1970; `queue`, `connect`, `first_byte` and `total` are durations in seconds,
     negative when that did not happen. `bytes_in` and `bytes_out` count bodies. `method` is empty when no
-    request could be read. `minor` is that of HTTP/1, or 2 for HTTP/2. The value of Referer is `fields` from `referer` to
-    `referer_end`, that of User-Agent from `user_agent` to `user_agent_end`.
+    request could be read. `minor` is that of HTTP/1, or 2 for HTTP/2. The value of Referer is `fields` from `referer`
+    to `referer_end`, that of User-Agent from `user_agent` to `user_agent_end`.
     """
 
     __slots__ = (

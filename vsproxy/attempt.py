@@ -12,6 +12,7 @@ import asyncio
 import time
 
 from vsproxy.headers import Forwarding, request_lines
+from vsproxy.introduction import Introduction
 from vsproxy.routing import Route
 from vsproxy.spliced import Download, Upload
 from vsproxy.stream import Downstream, ExchangeEvents
@@ -171,24 +172,32 @@ class Attempt(ExchangeEvents):
     def reach(self) -> None:
         """Get a connection to the server: an idle one, or a new one."""
         connection = None
+        introduction = None
+        if self.pool.introduces:
+            introduction = self.downstream.introduction(self.pool.introduces)
+            if introduction is None:
+                # Broken, though the loop has not told us yet. In nobody's name, a request must not go on.
+                self.on_client_gone()
+                self.downstream.abort()
+                return
         if not self.fresh and not self.upgrade:
             connection = self.pool.keepalive.take(
-                self.server, self.sweep.now, self.is_repeatable()  # type: ignore[arg-type]
+                self.server, self.sweep.now, self.is_repeatable(), introduction  # type: ignore[arg-type]
             )
         if connection is None:
-            self.connecting = asyncio.get_running_loop().create_task(self.connect())
+            self.connecting = asyncio.get_running_loop().create_task(self.connect(introduction))
             if self.pending is not None and not self.request_done:
                 self.downstream.pause_reading()
         else:
             self.send(connection)
 
-    async def connect(self) -> None:
+    async def connect(self, introduction: Introduction | None) -> None:
         """Open a new connection; every way this can fail moves the exchange on."""
         server = self.server
         assert server is not None
         began = time.monotonic()
         try:
-            connection = await connect(server, self.sweep, self.pool.connect_timeout)
+            connection = await connect(server, self.sweep, self.pool.connect_timeout, introduction)
         except OSError:
             # TimeoutError is one of them.
             self.connecting = None

@@ -36,9 +36,10 @@ class PoolControl:
     def _make_keeper(self) -> HealthChecker | PassiveRecovery:
         pool = self.pool
         config = pool.config
+        introduces = config.proxy_protocol or ""
         if config.health is not None:
-            return HealthChecker(pool, config.health)
-        return PassiveRecovery(pool, config.fail_window, config.timeouts.connect)
+            return HealthChecker(pool, config.health, introduces)
+        return PassiveRecovery(pool, config.fail_window, config.timeouts.connect, introduces)
 
     def _ejected(self, server: Server) -> None:
         if isinstance(self._keeper, PassiveRecovery):
@@ -101,4 +102,4 @@ def follow_all(controls: Mapping[str, PoolControl], old: Config, new: Config) ->
 
 def _checks_of(config: PoolConfig) -> tuple[object, ...]:
     """The part of a pool's configuration that its keeper is made of."""
-    return config.health, config.fail_window, config.timeouts.connect
+    return config.health, config.fail_window, config.timeouts.connect, config.proxy_protocol

@@ -19,10 +19,10 @@ cdef class Entrance:
     cdef public object context
     cdef public Descriptors descriptors
     cdef public list entering
+    cdef public object fronts
     cdef public object gate
     cdef public Py_ssize_t limit
     cdef public object loop
-    cdef public object make_http2
     cdef public object make_protocol
     cdef public object next
     cdef public object on_failed
@@ -36,6 +36,7 @@ cdef class Entrance:
     cpdef bint take_one(self, object listening, object family) except *
     @cython.locals(known=int)
     cpdef admit(self, int descriptor, object family, bytes origin)
+    cpdef TlsTransport secured(self, object context, object offer)
     cpdef take_next(self)
     @cython.locals(entering=list)
     cpdef go_on(self)

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -68,8 +69,8 @@ class BareSocket:
 class Entrance:
     """Takes the clients of one listener in. `on_failed` is told of each that did not become a connection, and why.
 
-    At most `limit` are held at a time, 0 for no limit. `make_protocol`, `make_http2` and `context`, its TLS, are for
-    those that come from now on; `gate` sees to the handshakes.
+    At most `limit` are held at a time, 0 for no limit. `make_protocol` and `context`, its TLS, are for those that
+    come from now on; `gate` sees to the handshakes. `fronts`, if not None, asks first whether a client is a front.
     """
 
     __slots__ = (
@@ -77,10 +78,10 @@ class Entrance:
         "context",
         "descriptors",
         "entering",
+        "fronts",
         "gate",
         "limit",
         "loop",
-        "make_http2",
         "make_protocol",
         "next",
         "on_failed",
@@ -103,8 +104,8 @@ class Entrance:
         self.on_failed = on_failed
         self.limit = 0
         self.make_protocol: MakeProtocol | None = None
-        self.make_http2: MakeProtocol | None = None
         self.context: ssl.SSLContext | None = None
+        self.fronts: Any = None
         self.bare = isinstance(loop, uvloop.Loop)
         # One for all: a transport that has been made does not look at it again.
         self.socket = BareSocket()
@@ -156,10 +157,14 @@ class Entrance:
             client = socket.socket(family, socket.SOCK_STREAM, -1, descriptor)
             client.setblocking(False)
         try:
-            if self.context is None:
+            if self.fronts is not None:
+                # The terms of this moment, however long the header takes.
+                secure = None if self.context is None else partial(self.secured, self.context)
+                self.next = self.fronts.arrival(known, origin, family, self.make_protocol, secure)
+            elif self.context is None:
                 self.next = self.make_protocol(self.stats, known, origin)  # type: ignore[misc]
             else:
-                self.next = TlsTransport(self.gate, self.context, (self.make_protocol, self.make_http2))
+                self.next = self.secured(self.context, self.make_protocol)
             entry: Any = self.loop.connect_accepted_socket(self.take_next, client).__await__()
             ready = next(entry)
         except Exception as exc:
@@ -172,6 +177,10 @@ class Entrance:
         if not self.entering:
             self.loop.call_soon(self.go_on)
         self.entering.append((entry, ready))
+
+    def secured(self, context: ssl.SSLContext, offer: Any) -> TlsTransport:
+        """TLS on a connection; `offer` makes the protocol inside."""
+        return TlsTransport(self.gate, context, offer)
 
     def take_next(self) -> Any:
         """The protocol of the client that is being admitted."""

@@ -26,6 +26,10 @@ class BadMessage(VsproxyError):
         return f"{self.status}: {self.reason}"
 
 
+class BadProxyHeader(VsproxyError):
+    """What a connection began with is not a header of the PROXY protocol; the text says what is wrong with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake in a configuration.

@@ -17,6 +17,7 @@ from vsproxy.config.model import ListenerConfig
 from vsproxy.descriptors import Descriptors, low_mark
 from vsproxy.entrance import Entrance, MakeProtocol
 from vsproxy.errors import VsproxyError
+from vsproxy.front_gate import FrontGate
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls import ServerTls, load_server_tls
 from vsproxy.tls_gate import TlsGate
@@ -41,15 +42,13 @@ class Terms(NamedTuple):
 
     config: ListenerConfig
     make_protocol: MakeProtocol
-    make_http2: MakeProtocol
     tls: ServerTls | None
 
 
 class Listener:
     """One address: `bind`, `start`, and in the end `stop_accepting` and `settle`.
 
-    `make_protocol` is called once per connection, `make_http2` in its place for those that agreed on HTTP/2 in their
-    handshake. `tls` is the TLS side of `config` if it was loaded already;
+    `make_protocol` is called once per connection. `tls` is the TLS side of `config` if it was loaded already;
     otherwise that is done here and raises VsproxyError if the certificate is unusable. `max_connections` is
     divided among `sharers` processes.
     """
@@ -63,7 +62,6 @@ class Listener:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         tls: ServerTls | None = None,
         sharers: int = 1,
-        make_http2: MakeProtocol | None = None,
     ) -> None:
         if config.tls is not None and tls is None:
             tls = load_server_tls(config.tls)
@@ -71,11 +69,12 @@ class Listener:
         self._loop = loop
         self._descriptors = descriptors
         self._gate = TlsGate(loop, self.stats, handshake_timeout)
+        self._fronts = FrontGate(loop, self.stats)
         self._entrance = Entrance(loop, self.stats, descriptors, self._gate, self._on_failed)
         self._batch = 1
         self._full_turns = 0
         self._sharers = sharers
-        self._set_terms(Terms(config, make_protocol, make_http2 or make_protocol, tls))
+        self._set_terms(Terms(config, make_protocol, tls))
         self._bound: BoundAddress | None = None
         self._watching = False
         self._stopped = False
@@ -119,8 +118,10 @@ class Listener:
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
         self._entrance.make_protocol = terms.make_protocol
-        self._entrance.make_http2 = terms.make_http2
         self._entrance.context = terms.tls.context if terms.tls is not None else None
+        self._fronts.networks = terms.config.proxy_protocol
+        self._fronts.timeout = terms.config.header_timeout
+        self._entrance.fronts = self._fronts if terms.config.proxy_protocol else None
         # Our part of `max_connections`.
         self._entrance.limit = -(-terms.config.max_connections // self._sharers)
 
@@ -153,7 +154,7 @@ class Listener:
             self._close_sockets()
 
     async def settle(self, grace: float = HANDSHAKE_GRACE) -> None:
-        """Wait until all who were accepted are connections; cut off TLS handshakes after `grace` seconds."""
+        """Wait until all who were accepted are connections; after `grace` seconds, cut off those who are not."""
         # Looked at now and then, so that no client costs more for the sake of a stop.
         end = self._loop.time() + grace
         while self.stats.pending and self._loop.time() < end:  # noqa: ASYNC110
@@ -162,11 +163,15 @@ class Listener:
 
     async def abort_pending(self) -> None:
         """Cut off clients that have not become connections yet, such as those in a TLS handshake."""
-        self._gate.abort()
+        self._abort_gates()
         while self.stats.pending:
             # A transport says in the next turn that it is gone; who has just been accepted begins only there.
             await asyncio.sleep(0)
-            self._gate.abort()
+            self._abort_gates()
+
+    def _abort_gates(self) -> None:
+        self._fronts.abort()
+        self._gate.abort()
 
     def _close_sockets(self) -> None:
         self._unwatch()

@@ -15,6 +15,7 @@ cdef class ListenerStats:
     cdef public Py_ssize_t pauses
     cdef public Py_ssize_t pending
     cdef public Py_ssize_t plain_on_tls
+    cdef public Py_ssize_t proxy_failures
     cdef public Py_ssize_t tls_failures
     cdef public Py_ssize_t turned_away
 

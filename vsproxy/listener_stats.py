@@ -27,6 +27,7 @@ class ListenerStats:
         "pauses",
         "pending",
         "plain_on_tls",
+        "proxy_failures",
         "tls_failures",
         "turned_away",
     )
@@ -39,6 +40,7 @@ class ListenerStats:
         self.handshakes = 0  # TLS handshakes completed
         self.tls_failures = 0  # handshakes that failed or took too long
         self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
+        self.proxy_failures = 0  # fronts whose PROXY header was missing, malformed or late
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
         self.http2_connections = 0  # connections of HTTP/2, of those accepted
         self.http2_events: dict[str, int] = {}  # what went wrong on them: with a stream, or with all of it

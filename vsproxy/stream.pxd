@@ -33,6 +33,7 @@ cdef class Downstream(Stream):
     cpdef send_head(self, ResponseHead head, bint more)
     cpdef on_exchange_over(self, ExchangeEvents exchange)
     cpdef bint withdraw_head(self) except *
+    cpdef introduction(self, str version)
     cpdef tuple splicing(self)
     cpdef on_spliced(self, Py_ssize_t count)
     cpdef on_splice_over(self, bint complete)
@@ -43,4 +44,6 @@ cdef class Downstream(Stream):
 
 
 cdef class Upstream(Stream):
+    cdef public object introduction
+
     cpdef send_head(self, RequestHead head, bytes lines, bint whole)

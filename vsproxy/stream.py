@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from vsproxy.introduction import Introduction
 from vsproxy.relay import Relay
 from vsproxy.splice import Splice, Splicer
 from vsproxy.timers import Timed
@@ -139,6 +140,13 @@ class Downstream(Stream):
         """Take back a head that waits for its body; False if it has gone out."""
         raise NotImplementedError
 
+    def introduction(self, version: str) -> Introduction | None:
+        """How servers are told whose connection this is, by `v1` or `v2` of the PROXY protocol.
+
+        None if that is no longer known, since the client is gone.
+        """
+        raise NotImplementedError
+
     def splicing(self) -> tuple[Splicer, asyncio.Transport] | None:
         """Who may move body bytes in the kernel, and the transport from or to which; None: nobody, ever."""
         raise NotImplementedError
@@ -169,9 +177,15 @@ class Downstream(Stream):
 
 
 class Upstream(Stream):
-    """The server's side of an exchange."""
+    """The server's side of an exchange. `introduction`: with what its connection began, None: with nothing."""
 
-    __slots__ = ()
+    __slots__ = ("introduction",)
+
+    introduction: Introduction | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.introduction = None
 
     def send_head(self, head: RequestHead, lines: bytes, whole: bool) -> None:
         """Send a request head whose bytes are `lines`, framed as `head` says; `whole`: no body follows."""

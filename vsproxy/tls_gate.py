@@ -68,9 +68,11 @@ class TlsGate:
         """The handshake is over: the protocol that goes on."""
         del self._begun[client]
         self._stats.handshakes += 1
-        make_protocol, make_http2 = client.offer
-        make = make_http2 if client.tls.selected_alpn_protocol() == "h2" else make_protocol
-        protocol: asyncio.BaseProtocol = make(self._stats, -1, b"")
+        protocol: asyncio.BaseProtocol
+        if client.tls.selected_alpn_protocol() == "h2":
+            protocol = client.offer(self._stats, -1, b"", http2=True)
+        else:
+            protocol = client.offer(self._stats, -1, b"")
         return protocol
 
     def refused(self, client: TlsTransport, data: bytes) -> None:

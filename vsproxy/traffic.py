@@ -18,9 +18,8 @@ from vsproxy.background import Background
 from vsproxy.binding import BoundAddress, ListenerKey, listener_keys
 from vsproxy.config.model import Config, ListenerConfig, LogSection
 from vsproxy.descriptors import RESERVE, Descriptors, current_limit
+from vsproxy.downstream.choice import PrefaceReader, new_negotiated
 from vsproxy.downstream.http1 import new_connection
-from vsproxy.downstream.http2 import new_connection as new_http2_connection
-from vsproxy.downstream.preface import PrefaceReader
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
@@ -66,13 +65,7 @@ class ServedListener:
         self._offer = self._make_offer(config, tls)
         loop = asyncio.get_running_loop()
         self.listener = Listener(
-            config,
-            loop,
-            self._offer.terms.make_protocol,
-            budget,
-            tls=tls,
-            sharers=sharers,
-            make_http2=self._offer.terms.make_http2,
+            config, loop, self._offer.terms.make_protocol, budget, tls=tls, sharers=sharers
         )
         self.listener.bind(bound)
 
@@ -80,10 +73,13 @@ class ServedListener:
         settings = ListenerSettings(config, self._address)
         # The settings of the moment of the accept: a handshake that began under the old ones ends under them.
         # A compiled class has no base class; the loop calls the protocol's methods by name.
-        make: Any = PrefaceReader if config.h2c else new_connection
+        make: Any = new_connection
+        if config.tls is not None:
+            make = new_negotiated
+        elif config.h2c:
+            make = PrefaceReader
         make_protocol: Any = partial(make, self._serving, settings)
-        make_http2: Any = partial(new_http2_connection, self._serving, settings)
-        return Offer(Terms(config, make_protocol, make_http2, tls), settings)
+        return Offer(Terms(config, make_protocol, tls), settings)
 
     def offer_for(self, config: ListenerConfig) -> Offer:
         """What `switch` takes; the present one if nothing differs. Raises VsproxyError for a bad certificate."""

@@ -8,7 +8,15 @@ from typing import Any
 from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
 
-_GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls", "http2_connections")
+_GROWING = (
+    "accepted",
+    "turned_away",
+    "handshakes",
+    "tls_failures",
+    "plain_on_tls",
+    "proxy_failures",
+    "http2_connections",
+)
 _BY_REASON = ("bad_requests", "http2_events")
 _PRESENT = ("active", "paused")
 
@@ -45,6 +53,7 @@ class ListenerTotals:
         self.tls_failures = 0
         self.plain_on_tls = 0
         self.http2_connections = 0
+        self.proxy_failures = 0
         self.paused = False
         self.certificate_expiry: float | None = None
         self.bad_requests: dict[str, int] = {}

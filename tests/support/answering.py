@@ -22,6 +22,7 @@ from vsproxy.config.model import Bind, ListenerConfig
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
+from vsproxy.wire.proxy_header import Ends
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -40,8 +41,11 @@ def strict_runner(loop: str) -> Iterator[asyncio.Runner]:
 class Answering(asyncio.Protocol):
     """Answers each head with `ANSWER`; keeps to the contract between a connection and its listener."""
 
-    def __init__(self, stats: ListenerStats, descriptor: int = -1, origin: bytes = b"") -> None:
+    def __init__(
+        self, stats: ListenerStats, descriptor: int = -1, origin: bytes = b"", ends: Ends | None = None
+    ) -> None:
         self.stats = stats
+        self.ends = ends
         self.transport: Any = None
         self.received = b""
 

@@ -46,11 +46,14 @@ class Message:
 
 @dataclass(slots=True)
 class Request(Message):
-    """A request as a server saw it. `connection` numbers the server's connections from 1."""
+    """A request as a server saw it. `connection` numbers the server's connections from 1, and `introduction` is the
+    PROXY header with which it began, as `support.introductions` writes it.
+    """
 
     method: str = ""
     target: str = ""
     connection: int = 0
+    introduction: str = ""
     raw: bytes = b""
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 
 from support.http import Request, parse_request_head, read_body
+from support.introductions import read_introduction
 from support.peer import Ended, Peer
 
 FORGET_AFTER = 20_000  # requests remembered; a load test may send more
@@ -21,6 +22,7 @@ class Conversation(Peer):
         self.server = server
         self.number = number
         self.requests = 0
+        self.introduction = ""
 
     async def respond(
         self,
@@ -57,7 +59,8 @@ class Server:
     With `read_body` False the script gets the head and reads the rest itself. `on_connect`, when given,
     runs instead for each connection, before anything is read. `GET /health` is answered from `healthy`
     (200 or 503) when `health` is true, and counted in `checks`, not in `requests`. `port` 0 is a free one, which
-    somebody else may get while the server is stopped.
+    somebody else may get while the server is stopped. With `introduced`, each connection has to begin with a PROXY
+    header; `introductions` are those of all.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Server:
         name: str = "server",
         read_body: bool = True,
         health: bool = False,
+        introduced: bool = False,
         on_connect: Callable[[Conversation], Awaitable[None]] | None = None,
         port: int = 0,
     ) -> None:
@@ -74,6 +78,8 @@ class Server:
         self.name = name
         self.read_body = read_body
         self.health = health
+        self.introduced = introduced
+        self.introductions: list[str] = []
         self.healthy = True
         self.on_connect = on_connect
         self.port = port
@@ -133,6 +139,9 @@ class Server:
 
     async def _converse(self, peer: Conversation) -> None:
         try:
+            if self.introduced:
+                peer.introduction = await read_introduction(peer)
+                self.introductions.append(peer.introduction)
             if self.on_connect:
                 await self.on_connect(peer)
             while not peer.closed_here:
@@ -151,6 +160,7 @@ class Server:
         peer.patience = 30.0
         request = parse_request_head(head)
         request.connection = peer.number
+        request.introduction = peer.introduction
         peer.requests += 1
         if self.health and request.target == "/health":
             self.checks += 1

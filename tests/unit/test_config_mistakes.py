@@ -136,6 +136,19 @@ def pool(**keys: Any) -> dict[str, Any]:
             {"log": {"level": "loud"}},
             'log.level: found "loud"; accepted "debug", "info", "warning" or "error"',
         ),
+        (
+            {"listeners": [{"bind": ":1", "proxy_protocol": ["10.0.0.1", "front"]}]},
+            'listeners[0].proxy_protocol[1]: found "front" (\'front\' does not appear to be an IPv4 or IPv6 network); '
+            'accepted a network such as "10.0.0.0/8" or "fd00::/8", or an address',
+        ),
+        (
+            {"listeners": [{"bind": ":1", "proxy_protocol": True}]},
+            "listeners[0].proxy_protocol: found true; accepted a list",
+        ),
+        (
+            {"pools": pool(proxy_protocol="v3")},
+            'pools.p.proxy_protocol: found "v3"; accepted "v1" or "v2"',
+        ),
         ({"log": "json"}, 'log: found "json"; accepted a table with level, path, access, access_path'),
         (
             {"admin": {}, "lisseners": []},

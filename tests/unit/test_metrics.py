@@ -39,6 +39,7 @@ class FakeStats:
     handshakes: int = 0
     tls_failures: int = 0
     plain_on_tls: int = 0
+    proxy_failures: int = 0
     bad_requests: dict[str, int] = field(default_factory=dict)
     paused: bool = False
     http2_connections: int = 0
@@ -196,7 +197,7 @@ def test_pools() -> None:
 
 
 def test_listeners() -> None:
-    stats = FakeStats(9, 4, 3, 5, 1, 2, {"missing Host": 3}, True, 6, {"stalled": 2})
+    stats = FakeStats(9, 4, 3, 5, 1, 2, 6, {"missing Host": 3}, True, 6, {"stalled": 2})
     samples = scrape(
         FakeProxy(
             listeners=[FakeListener("127.0.0.1:80", stats, 1800000000.5), FakeListener("unix:/run/x")],
@@ -205,7 +206,7 @@ def test_listeners() -> None:
     expected = {
         "connections_total": 9, "active_connections": 4, "turned_away_connections_total": 3,
         "tls_handshakes_total": 5, "tls_failures_total": 1, "plain_on_tls_total": 2, "accept_paused": 1,
-        "http2_connections_total": 6,
+        "http2_connections_total": 6, "proxy_protocol_failures_total": 6,
         "certificate_expiry_timestamp_seconds": 1800000000.5,
     }  # fmt: skip
     for name, count in expected.items():

@@ -12,16 +12,13 @@ from aiohttp import web
 
 from support.scripted import Handler, Scripted, mute, refusing, serving
 from vsproxy.config.pools import HealthConfig
-from vsproxy.upstream.probe import MAX_BODY, Outcome, Probe
+from vsproxy.upstream.check_get import MAX_BODY
+from vsproxy.upstream.probe import Outcome, Probe
 from vsproxy.upstream.server import Server
 
 
 async def look(server: Server, **keys: Any) -> Outcome:
-    probe = Probe(HealthConfig.model_validate({"timeout": "5s", **keys}))
-    try:
-        return await probe.check(server)
-    finally:
-        await probe.close()
+    return await Probe(HealthConfig.model_validate({"timeout": "5s", **keys})).check(server)
 
 
 def saying(answer: bytes) -> Handler:

@@ -92,7 +92,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
     semaphore = asyncio.Semaphore(0)
     real = recovery.try_connect
 
-    async def try_connect(host: str, port: int) -> None:
+    async def try_connect(host: str, port: int, introduces: str) -> None:
         try:
             await real(host, port)
         except OSError:

@@ -171,6 +171,15 @@ class ListenerConfig(Section):
             "from all others they are replaced."
         ),
     )
+    proxy_protocol: tuple[TrustedNetwork, ...] = Field(
+        default=(),
+        description=(
+            "Fronts that have to begin each connection with a PROXY header, version 1 or 2, within `header_timeout`: "
+            "what it says of the client takes the place of the front's own address everywhere, `trusted_proxies` "
+            "included. All others are served as ordinary clients. On a Unix socket everybody is such a front. Empty: "
+            "nobody is."
+        ),
+    )
     header_timeout: Duration = Field(
         default=60.0, gt=0, description="How long a client may take to send a head, then 408."
     )

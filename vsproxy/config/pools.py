@@ -158,6 +158,14 @@ class PoolConfig(Section):
     keepalive_age: Duration = Field(
         default=3600.0, gt=0, description="Age from which a connection is not used again."
     )
+    proxy_protocol: Literal["v1", "v2"] | None = Field(
+        default=None,
+        description=(
+            "Begin each connection to a server with a PROXY header of this version, before anything else: the client's "
+            "address and the one that it connected to. A connection is then used for one client connection alone. "
+            "Checks introduce themselves. Default: none is sent."
+        ),
+    )
     queue_timeout: Duration = Field(
         default=5.0, description="How long an exchange waits for a server that is not full, then 503."
     )

@@ -19,9 +19,11 @@ cdef class ClientConnection(Downstream):
     cdef public bint close_after
     cdef public int descriptor
     cdef public bint end_of_stream
+    cdef public object ends
     cdef public Exchange exchange
     cdef public bint expects_more
     cdef public Forwarding forwarding
+    cdef public object introductions
     cdef public double limit
     cdef public bytes origin
     cdef public bytes pending
@@ -50,6 +52,7 @@ cdef class ClientConnection(Downstream):
     cpdef resume_writing(self)
     cpdef set_wait(self, int wait, double seconds)
     cpdef bint is_broken(self) except *
+    cpdef introduction(self, str version)
     cpdef hold_reading(self, bint hold)
     cpdef set_reading(self)
     cpdef write(self, bytes data)

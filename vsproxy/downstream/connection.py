@@ -13,6 +13,7 @@ import socket
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.exchange import Exchange
 from vsproxy.headers import Forwarding
+from vsproxy.introduction import Introduction, Introductions
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender, new_sender
@@ -22,6 +23,7 @@ from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.server import Server
+from vsproxy.wire.proxy_header import Ends
 
 _NEVER = NEVER
 
@@ -55,9 +57,11 @@ class ClientConnection(Downstream):
         "close_after",
         "descriptor",
         "end_of_stream",
+        "ends",
         "exchange",
         "expects_more",
         "forwarding",
+        "introductions",
         "limit",
         "origin",
         "pending",
@@ -82,6 +86,9 @@ class ClientConnection(Downstream):
         """Take the place of `__init__`, which cannot be reached without a way through Python."""
         self.descriptor = descriptor
         self.origin = origin
+        #: What a PROXY header has said; None: the connection's own.
+        self.ends: Ends | None = None
+        self.introductions: Introductions | None = None
         self.sweep_index = -1
         self.splice = None
         self.serving = serving
@@ -141,6 +148,8 @@ class ClientConnection(Downstream):
         if self.exchange is not None:
             self.exchange.on_client_gone()
             self.exchange = None
+        if self.introductions is not None:
+            self.introductions.end()
         self.stats.closed()
         self.serving.disconnected(self)
 
@@ -234,6 +243,12 @@ class ClientConnection(Downstream):
         if splicer is None or self.transport is None or self.settings.secure or self.stopped:
             return None
         return splicer, self.transport
+
+    def introduction(self, version: str) -> Introduction | None:
+        """Downstream: what servers are told of this connection."""
+        if self.introductions is None:
+            self.introductions = Introductions(self.ends)
+        return self.introductions.of(version, self.transport)  # type: ignore[arg-type]
 
     def hold_reading(self, hold: bool) -> None:
         """The exchange asks for (no) more of the body."""

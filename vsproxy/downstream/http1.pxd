@@ -50,5 +50,5 @@ cdef class DownstreamConnection(ClientConnection):
 
 @cython.locals(connection=DownstreamConnection)
 cpdef DownstreamConnection new_connection(
-    Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin
+    Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin, object ends=*
 )

@@ -21,6 +21,7 @@ from vsproxy.stream import ExchangeEvents
 from vsproxy.timers import NEVER
 from vsproxy.wire.body import chunk_end, chunk_start, new_body_reader
 from vsproxy.wire.message import RequestHead, ResponseHead, make_response
+from vsproxy.wire.proxy_header import Ends
 from vsproxy.wire.request import new_request_parser, request_body_mode
 
 _NEVER = NEVER
@@ -367,10 +368,18 @@ class DownstreamConnection(ClientConnection):
 
 
 def new_connection(
-    serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+    serving: Serving,
+    settings: ListenerSettings,
+    stats: ListenerStats,
+    descriptor: int,
+    origin: bytes,
+    ends: Ends | None = None,
 ) -> DownstreamConnection:
-    """The protocol of a client that has just come."""
+    """The protocol of a client that has just come; `ends` are what a PROXY header has said of it."""
     # Not by a call of the class, which takes the way through Python.
     connection = DownstreamConnection.__new__(DownstreamConnection)
     connection.prepare(serving, settings, stats, descriptor, origin)
+    if ends is not None:
+        connection.ends = ends
+        connection.origin = ends.source
     return connection

@@ -36,5 +36,5 @@ cdef class Http2Connection(Http2Life):
 
 @cython.locals(connection=Http2Connection)
 cpdef Http2Connection new_connection(
-    Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin
+    Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin, object ends=*
 )

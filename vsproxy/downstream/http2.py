@@ -13,6 +13,7 @@ from vsproxy.timers import NEVER
 from vsproxy.wire.http2 import NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 from vsproxy.wire.http2_head import Http2HeadReader, trailer_lines
 from vsproxy.wire.message import RequestHead
+from vsproxy.wire.proxy_header import Ends
 
 _NEVER = NEVER
 _NO_ERROR = NO_ERROR
@@ -153,10 +154,18 @@ class Http2Connection(Http2Life):
 
 
 def new_connection(
-    serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+    serving: Serving,
+    settings: ListenerSettings,
+    stats: ListenerStats,
+    descriptor: int,
+    origin: bytes,
+    ends: Ends | None = None,
 ) -> Http2Connection:
-    """The protocol of a client that has just come."""
+    """The protocol of a client that has just come; `ends` are what a PROXY header has said of it."""
     # Not by a call of the class, which takes the way through Python.
     connection = Http2Connection.__new__(Http2Connection)
     connection.prepare(serving, settings, stats, descriptor, origin)
+    if ends is not None:
+        connection.ends = ends
+        connection.origin = ends.source
     return connection

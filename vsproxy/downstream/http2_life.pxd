@@ -19,10 +19,12 @@ cdef int _STAYING, _NOTICED, _LEFT
 cdef class Http2Life(StreamOwner):
     cdef public int descriptor
     cdef public int end
+    cdef public object ends
     cdef public bint flush_due
     cdef public bint flushing
     cdef public Forwarding forwarding
     cdef public double idle_limit
+    cdef public object introductions
     cdef public object loop
     cdef public double notice_limit
     cdef public bytes origin

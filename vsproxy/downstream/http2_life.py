@@ -14,6 +14,7 @@ from vsproxy.downstream.http2_owner import StreamOwner
 from vsproxy.downstream.http2_stream import Http2Stream
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.headers import Forwarding
+from vsproxy.introduction import Introduction, Introductions
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.resets import reset_on_close
 from vsproxy.sender import Sender, new_sender
@@ -23,6 +24,7 @@ from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.server import Server
 from vsproxy.wire.http2 import NO_ERROR, Http2Session
+from vsproxy.wire.proxy_header import Ends
 
 _NEVER = NEVER
 _NO_ERROR = NO_ERROR
@@ -56,10 +58,12 @@ class Http2Life(StreamOwner):
     __slots__ = (
         "descriptor",
         "end",
+        "ends",
         "flush_due",
         "flushing",
         "forwarding",
         "idle_limit",
+        "introductions",
         "loop",
         "notice_limit",
         "origin",
@@ -91,6 +95,9 @@ class Http2Life(StreamOwner):
         self.transport: asyncio.Transport | None = None
         self.sender: Sender | None = None
         self.forwarding: Forwarding | None = None
+        #: What a PROXY header has said; None: the connection's own.
+        self.ends: Ends | None = None
+        self.introductions: Introductions | None = None
 
         # Streams
         self.streams: dict[int, Http2Stream] = {}
@@ -141,6 +148,8 @@ class Http2Life(StreamOwner):
         self.streams = {}
         for stream in streams.values():
             stream.on_closed(True)
+        if self.introductions is not None:
+            self.introductions.end()
         self.stats.closed()
         self.serving.disconnected(self)
 
@@ -193,9 +202,9 @@ class Http2Life(StreamOwner):
     def look_for_room(self) -> None:
         """Tell those streams that have waited for it."""
         for stream in tuple(self.full):
-            stream.look_for_room()
+            stream.look_for_room()  # type: ignore[attr-defined]
         for stream in tuple(self.ending):
-            stream.finish_if_sent()
+            stream.finish_if_sent()  # type: ignore[attr-defined]
 
     def on_window(self, number: int) -> None:
         """The client has given credit: `flush`, which follows, looks for what it was given for."""
@@ -329,6 +338,12 @@ class Http2Life(StreamOwner):
         """An exchange is over."""
         if self.serving.access_log is not None:
             self.serving.log(exchange, self.settings)  # type: ignore[arg-type]
+
+    def introduction(self, version: str) -> Introduction | None:
+        """What servers are told of this connection."""
+        if self.introductions is None:
+            self.introductions = Introductions(self.ends)
+        return self.introductions.of(version, self.transport)  # type: ignore[arg-type]
 
     def note_stalled(self) -> None:
         """A client has stopped to take what it asked for."""

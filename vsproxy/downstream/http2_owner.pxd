@@ -17,4 +17,5 @@ cdef class StreamOwner(Timed):
     cpdef flush_soon(self)
     cpdef push(self)
     cpdef note_over(self, ExchangeEvents exchange)
+    cpdef introduction(self, str version)
     cpdef note_stalled(self)

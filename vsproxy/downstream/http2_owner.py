@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vsproxy.downstream.serving import ListenerSettings
+from vsproxy.introduction import Introduction
 from vsproxy.stream import Downstream, ExchangeEvents
 from vsproxy.timers import Sweep, Timed
 from vsproxy.wire.http2 import Http2Session
@@ -40,6 +41,10 @@ class StreamOwner(Timed):
 
     def note_over(self, exchange: ExchangeEvents) -> None:
         """An exchange of this connection is over."""
+        raise NotImplementedError
+
+    def introduction(self, version: str) -> Introduction | None:
+        """As of `Downstream`."""
         raise NotImplementedError
 
     def note_stalled(self) -> None:

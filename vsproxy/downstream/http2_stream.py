@@ -11,6 +11,7 @@ from vsproxy.downstream.http2_flow import StreamFlow
 from vsproxy.downstream.http2_owner import StreamOwner
 from vsproxy.downstream.http2_transport import StreamTransport
 from vsproxy.exchange import Exchange
+from vsproxy.introduction import Introduction
 from vsproxy.relay import Relay
 from vsproxy.splice import Splicer
 from vsproxy.stream import ExchangeEvents
@@ -224,6 +225,10 @@ class Http2Stream(StreamFlow):
     def on_exchange_over(self, exchange: ExchangeEvents) -> None:
         """The exchange has ended; its last bytes may still have to be sent."""
         self.owner.note_over(exchange)
+
+    def introduction(self, version: str) -> Introduction | None:
+        """Downstream: that of the connection."""
+        return self.owner.introduction(version)
 
     def splicing(self) -> tuple[Splicer, asyncio.Transport] | None:
         """The kernel knows no frames."""

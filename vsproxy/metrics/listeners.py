@@ -19,6 +19,10 @@ def listener_families(listeners: Sequence[ListenerSource]) -> Iterator[Family]:
     yield from _connections(table)
     yield from _tls(table)
     yield from _http2(table)
+    yield table.counter(
+        "proxy_protocol_failures", "Connections of fronts that did not begin with a PROXY header as they have to.",
+        lambda listener: listener.stats.proxy_failures,
+    )  # fmt: skip
     yield table.counter_by(
         "reason", "bad_requests", "Requests refused as malformed, by reason.",
         lambda listener: bounded(dict(listener.stats.bad_requests)),

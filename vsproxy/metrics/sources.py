@@ -66,7 +66,7 @@ class PoolSource(Protocol):
 
 
 class ListenerCounts(Protocol):
-    """What a listener counts: `bad_requests` by reason, `http2_events` by kind. All but `active`, `paused` only grow."""
+    """What a listener counts: `bad_requests` by reason, `http2_events` by kind. All but `active`, `paused` grow."""
 
     accepted: int
     active: int
@@ -74,6 +74,7 @@ class ListenerCounts(Protocol):
     handshakes: int
     tls_failures: int
     plain_on_tls: int
+    proxy_failures: int
     bad_requests: dict[str, int]
     http2_connections: int
     http2_events: dict[str, int]

@@ -100,30 +100,29 @@ class HealthChecker:
     """Checks the servers of one pool, each in a task of its own.
 
     Servers in DRAIN are checked and keep their state, those in MAINT are not checked. A server that has
-    no address yet (its name does not resolve) is not checked either.
+    no address yet (its name does not resolve) is not checked either. `introduces` as of `Probe`.
     """
 
-    def __init__(self, pool: CheckedPool, config: HealthConfig) -> None:
+    def __init__(self, pool: CheckedPool, config: HealthConfig, introduces: str = "") -> None:
         self._pool = pool
         self._config = config
         self._tasks = KeyedTasks[Server]()
-        self._probe: Probe | None = None
+        self._probe = Probe(config, introduces)
+        self._running = False
 
     def start(self) -> None:
         """Begin to check, the first time at once. Needs a running loop."""
-        self._probe = Probe(self._config)
+        self._running = True
         self.sync()
 
     async def stop(self) -> None:
-        """End all checks, also one that is being made, and close what they use."""
+        """End all checks, also one that is being made."""
+        self._running = False
         await self._tasks.stop()
-        if self._probe is not None:
-            await self._probe.close()
-            self._probe = None
 
     def sync(self) -> None:
         """Follow `pool.servers`: check those that are new, leave those that are gone."""
-        if self._probe is None:
+        if not self._running:
             return
         present = {server for server in self._pool.servers if server.host}
         for server in self._tasks.keys() - present:
@@ -131,27 +130,27 @@ class HealthChecker:
         fresh = present - self._tasks.keys()
         for server in fresh:
             first = random.uniform(0.0, FIRST_SPREAD * len(fresh))  # noqa: S311 spreads load, guards nothing
-            watching = self._watch(Watch(server, self._config), self._probe, first)
+            watching = self._watch(Watch(server, self._config), first)
             self._tasks.start(server, watching, f"check {server!r}")
 
-    async def _watch(self, watch: Watch, probe: Probe, first: float) -> None:
+    async def _watch(self, watch: Watch, first: float) -> None:
         pause = first
         while True:
             await asyncio.sleep(pause)
             began = time.monotonic()
             if watch.server.state != MAINT:
                 try:
-                    await self._check(watch, probe)
+                    await self._check(watch)
                 except Exception:
                     # Never in silence, and never the end of the checks of this server.
                     logger.exception("pool %s: a check of %s broke", self._pool.name, watch.server.address)
             interval = watch.interval() * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 as above
             pause = max(interval - (time.monotonic() - began), interval * LEAST_PAUSE)
 
-    async def _check(self, watch: Watch, probe: Probe) -> None:
+    async def _check(self, watch: Watch) -> None:
         server = watch.server
         watch.begin()
-        outcome: Outcome = await probe.check(server)
+        outcome: Outcome = await self._probe.check(server)
         server.check_time.observe(outcome.seconds)
         if outcome.passed is None:
             text = f"not possible: {outcome.text}"

@@ -13,7 +13,11 @@ cdef class Keepalive:
     cdef public Py_ssize_t requests
 
     @cython.locals(connection=UpstreamConnection, oldest=UpstreamConnection, idle=list)
-    cpdef take(self, Server server, double now, bint repeatable)
+    cpdef take(self, Server server, double now, bint repeatable, object introduction=*)
     @cython.locals(server=Server, idle=list, oldest=UpstreamConnection)
     cpdef put(self, UpstreamConnection connection, double now)
     cpdef drop_all(self, Server server)
+
+
+@cython.locals(connection=UpstreamConnection, index=Py_ssize_t, wanted=bytes)
+cpdef bint bring_forward(list idle, object introduction) except *

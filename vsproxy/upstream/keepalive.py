@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vsproxy import sockets
+from vsproxy.introduction import Introduction
 from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import DRAIN, MAINT, Server
 
@@ -21,14 +22,20 @@ class Keepalive:
         self.requests = requests
         self.age = age
 
-    def take(self, server: Server, now: float, repeatable: bool) -> UpstreamConnection | None:
+    def take(
+        self, server: Server, now: float, repeatable: bool, introduction: Introduction | None = None
+    ) -> UpstreamConnection | None:
         """An idle connection of `server`, or None.
 
-        A request that is not `repeatable` gets one only if the server will surely still read it.
+        A request that is not `repeatable` gets one only if the server will surely still read it. A connection that
+        began with a PROXY header is only for those who would begin one with the same, as `introduction` says.
         """
         idle = server.idle
         while idle:
             connection: UpstreamConnection = idle[-1]  # type: ignore[assignment]
+            if connection.introduction is not introduction and not bring_forward(idle, introduction):
+                return None
+            connection = idle[-1]  # type: ignore[assignment]
             if connection.lost or connection.transport.is_closing():  # type: ignore[union-attr]
                 idle.pop()
                 continue
@@ -89,3 +96,15 @@ class Keepalive:
         server.idle.clear()
         for connection in idle:
             connection.close()  # type: ignore[attr-defined]
+
+
+def bring_forward(idle: list[object], introduction: Introduction | None) -> bool:
+    """Put the youngest of `idle` that began as `introduction` says at its end; False if there is none."""
+    wanted = introduction.header if introduction is not None else b""
+    for index in range(len(idle) - 1, -1, -1):
+        connection: UpstreamConnection = idle[index]  # type: ignore[assignment]
+        began = connection.introduction
+        if (began.header if began is not None else b"") == wanted:
+            idle.append(idle.pop(index))
+            return True
+    return False

@@ -90,6 +90,7 @@ class Pool(PoolTraffic):
             config.keepalive, config.keepalive_timeout, config.keepalive_requests, config.keepalive_age
         )
         self.hashing = config.balance == "hash"
+        self.introduces = config.proxy_protocol or ""
         self.connect_timeout = config.timeouts.connect
         self.send_timeout = config.timeouts.send
         self.read_timeout = config.timeouts.read
@@ -103,6 +104,10 @@ class Pool(PoolTraffic):
         """Reload: servers that stay keep their state, counters and connections."""
         if config != self.config:
             before = {str(server.address): server.state for server in self.config.servers}
+            if config.proxy_protocol != self.config.proxy_protocol:
+                # What is idle began in another way, and would not be used again.
+                for server in self.servers:
+                    self.keepalive.drop_all(server)
             self.configure(config)
             self.populate()
             for server in [server for server in self.servers if server.host]:

@@ -12,6 +12,7 @@ cdef class PoolTraffic(Timed):
     cdef public double connect_timeout
     cdef public Histogram duration
     cdef public bint hashing
+    cdef public str introduces
     cdef public Keepalive keepalive
     cdef public str name
     cdef public Py_ssize_t no_server

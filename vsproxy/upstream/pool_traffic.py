@@ -15,7 +15,8 @@ from vsproxy.wire.message import RequestHead
 class PoolTraffic(Timed):
     """The part of a pool that every exchange passes. A subclass decides on servers, states and limits.
 
-    `retry_statuses` has a byte for every status, 1 for those that send a request to another server.
+    `retry_statuses` has a byte for every status, 1 for those that send a request to another server. `introduces` is
+    the version of the PROXY protocol by which servers are told who a client is, or empty.
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class PoolTraffic(Timed):
         "connect_timeout",
         "duration",
         "hashing",
+        "introduces",
         "keepalive",
         "name",
         "no_server",
@@ -41,6 +43,7 @@ class PoolTraffic(Timed):
     balancer: Balancer
     connect_timeout: float
     hashing: bool
+    introduces: str
     keepalive: Keepalive
     read_timeout: float
     retry_causes: frozenset[str]

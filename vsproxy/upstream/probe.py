@@ -8,16 +8,11 @@ import os
 import time
 from dataclasses import dataclass
 
-import aiohttp
-from yarl import URL
-
 from vsproxy.config.pools import HealthConfig
+from vsproxy.upstream.check_get import CheckGet, NoAnswer
+from vsproxy.upstream.opening import open_connection, own_header
 from vsproxy.upstream.server import Server
 
-#: Of an answer in which a text is looked for, no more than this is read.
-MAX_BODY = 64 * 1024
-#: Longest line of an answer's head.
-MAX_LINE = 64 * 1024
 # What we lack says nothing about the server: without this, running out of descriptors would take every
 # server down.
 _OUR_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -33,18 +28,15 @@ class Outcome:
 
 
 class Probe:
-    """Checks servers as one `HealthConfig` says. Has to be made in a running loop and closed."""
+    """Checks servers as one `HealthConfig` says.
 
-    def __init__(self, config: HealthConfig) -> None:
+    `introduces` is the version of the PROXY protocol that traffic begins with, or empty: a check of the port of the
+    traffic begins with it too.
+    """
+
+    def __init__(self, config: HealthConfig, introduces: str = "") -> None:
         self._config = config
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
-
-    async def close(self) -> None:
-        """Close what checks have left open."""
-        sessions = list(self._sessions.values())
-        self._sessions.clear()
-        for session in sessions:
-            await session.close()
+        self._introduces = introduces
 
     async def check(self, server: Server) -> Outcome:
         """One check of `server`, over within `timeout`. Raises nothing that a server could cause."""
@@ -53,86 +45,47 @@ class Probe:
         try:
             async with asyncio.timeout(self._config.effective_timeout):
                 passed, text = await self._look(server)
-        except TimeoutError:
-            text = "timeout"
-        except (OSError, aiohttp.ClientError) as error:
-            number = _errno(error)
+        except (OSError, NoAnswer) as error:
             text = describe(error)
-            if number in _OUR_OWN_TROUBLE:
+            if isinstance(error, OSError) and error.errno in _OUR_OWN_TROUBLE:
                 passed = None
         return Outcome(passed, text, time.monotonic() - began)
 
     async def _look(self, server: Server) -> tuple[bool, str]:
         port = server.port and (self._config.port or server.port)
+        # Another port is another service.
+        introduces = self._introduces if port == server.port else ""
         if self._config.type == "tcp":
-            await try_connect(server.host, port)
+            await try_connect(server.host, port, introduces)
             return True, "accepts connections"
-        return await self._get(server, port)
+        return await self._get(server, port, introduces)
 
-    async def _get(self, server: Server, port: int) -> tuple[bool, str]:
+    async def _get(self, server: Server, port: int, introduces: str) -> tuple[bool, str]:
         config = self._config
-        authority = f"[{server.host}]:{port}" if ":" in server.host else f"{server.host}:{port}"
-        named = server.host_field().decode("latin-1")
-        response = await self._session(server).get(
-            URL(f"http://{authority if port else 'localhost'}{config.path}", encoded=True),
-            headers={
-                "Host": config.host or named,
-                "User-Agent": "vsproxy-health",
-                # The text is looked for in the bytes as they come.
-                "Accept-Encoding": "identity",
-            },
-            allow_redirects=False,
-        )
+        request = (
+            b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: vsproxy-health\r\nAccept: */*\r\n"
+            # The text is looked for in the bytes as they come.
+            b"Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+        ) % (config.path.encode("ascii"), config.host.encode("ascii") if config.host else server.host_field())
+        get = CheckGet()
         try:
-            if not config.status.matches(response.status):
-                return False, f"status {response.status}"
-            if config.body is not None and not await _contains(response, config.body.encode()):
-                return False, f"status {response.status}, without the expected text"
-            return True, f"status {response.status}"
+            await get.open(server.host, port, own_header(introduces))
+            status = await get.head(request)
+            if not config.status.matches(status):
+                return False, f"status {status}"
+            if config.body is not None and not await get.contains(config.body.encode()):
+                return False, f"status {status}, without the expected text"
+            return True, f"status {status}"
         finally:
-            # Not `release`, which would wait for the rest of the body.
-            response.close()
-
-    def _session(self, server: Server) -> aiohttp.ClientSession:
-        """TCP servers share a session; each Unix socket has its own, for the path is its connector's."""
-        key = server.host if server.port == 0 else ""
-        session = self._sessions.get(key)
-        if session is None:
-            connector: aiohttp.BaseConnector
-            if server.port == 0:
-                connector = aiohttp.UnixConnector(server.host, force_close=True, limit=0)
-            else:
-                connector = aiohttp.TCPConnector(force_close=True, limit=0)
-            session = self._sessions[key] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # `check` keeps the time; aiohttp's own limits would be rounded and differ.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                auto_decompress=False,
-                max_line_size=MAX_LINE,
-                max_field_size=MAX_LINE,
-            )
-        return session
+            get.close()
 
 
-async def _contains(response: aiohttp.ClientResponse, wanted: bytes) -> bool:
-    """Whether `wanted` is in the first `MAX_BODY` bytes; reads no further than it has to."""
-    seen = bytearray()
-    while wanted not in seen:
-        part = await response.content.read(MAX_BODY - len(seen))
-        if not part:
-            return False
-        seen += part
-    return True
+async def try_connect(host: str, port: int, introduces: str = "") -> None:
+    """Open a connection (`port` 0: to the Unix socket `host`) and close it; OSError if that fails.
 
-
-async def try_connect(host: str, port: int) -> None:
-    """Open a connection (`port` 0: to the Unix socket `host`) and close it; OSError if that fails."""
-    loop = asyncio.get_running_loop()
-    if port == 0:
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, host)
-    else:
-        transport, _ = await loop.create_connection(asyncio.Protocol, host, port)
+    `introduces`: it begins with a PROXY header of this version.
+    """
+    transport = await open_connection(host, port, asyncio.Protocol(), own_header(introduces))
     own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
     transport.close()
     if port and own == peer:
@@ -141,21 +94,9 @@ async def try_connect(host: str, port: int) -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
-def _errno(error: BaseException) -> int | None:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
-    return error.errno if isinstance(error, OSError) else None
-
-
 def describe(error: BaseException) -> str:
     """A failure in the few words that an operator looks for: `connection refused`, `timeout`."""
     if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "closed without an answer"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer broke off"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "not an HTTP answer"
-    number = _errno(error)
+    number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number).lower() if number else str(error) or type(error).__name__

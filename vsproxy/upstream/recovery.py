@@ -28,13 +28,17 @@ class PassiveRecovery:
     """Tries each ejected server of one pool until it accepts connections, then puts it up.
 
     The first try is made after `fail_window` seconds, and each failed one doubles the hold. A server that
-    is ejected again within `fail_window` seconds of its return is held twice as long as before.
+    is ejected again within `fail_window` seconds of its return is held twice as long as before. `introduces` as of
+    `Probe`.
     """
 
-    def __init__(self, pool: CheckedPool, fail_window: float, connect_timeout: float) -> None:
+    def __init__(
+        self, pool: CheckedPool, fail_window: float, connect_timeout: float, introduces: str = ""
+    ) -> None:
         self._pool = pool
         self._fail_window = fail_window
         self._timeout = min(connect_timeout, MAX_CONNECT)
+        self._introduces = introduces
         self._tasks = KeyedTasks[Server]()
         self._running = False
         # Of those that came back: when, and after what hold.
@@ -110,7 +114,7 @@ class PassiveRecovery:
     async def _accepts(self, server: Server) -> bool:
         try:
             async with asyncio.timeout(self._timeout):
-                await try_connect(server.host, server.port)
+                await try_connect(server.host, server.port, self._introduces)
         except OSError as error:
             server.last_check = describe(error)
             return False

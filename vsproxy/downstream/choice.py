@@ -1,4 +1,7 @@
-"""HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3): the first bytes say which HTTP it is."""
+"""Which HTTP a client speaks: as agreed on in the handshake of TLS (ALPN), or as its first bytes say without it.
+
+The latter is the prior knowledge of RFC 9113 section 3.3.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from vsproxy.downstream.http2 import new_connection as new_http2_connection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.timers import Timed
+from vsproxy.wire.proxy_header import Ends
 
 #: What a client of HTTP/2 begins with; no request of HTTP/1.1 does.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -19,10 +23,16 @@ class PrefaceReader(Timed):
     """The protocol of a client until it is known what it speaks. Then the real one takes its place."""
 
     def __init__(
-        self, serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
+        self,
+        serving: Serving,
+        settings: ListenerSettings,
+        stats: ListenerStats,
+        descriptor: int,
+        origin: bytes,
+        ends: Ends | None = None,
     ) -> None:
         super().__init__()
-        self._arguments = (serving, settings, stats, descriptor, origin)
+        self._arguments = (serving, settings, stats, descriptor, origin, ends)
         self._serving = serving
         self._stats = stats
         self._timeout = settings.header_timeout
@@ -70,3 +80,17 @@ class PrefaceReader(Timed):
         self._serving.sweep.remove(self)
         if self._transport is not None:
             self._transport.abort()
+
+
+def new_negotiated(
+    serving: Serving,
+    settings: ListenerSettings,
+    stats: ListenerStats,
+    descriptor: int,
+    origin: bytes,
+    ends: Ends | None = None,
+    http2: bool = False,
+) -> Any:
+    """The protocol of a client whose handshake is over; `http2`: that is what was agreed on there."""
+    make: Any = new_http2_connection if http2 else new_connection
+    return make(serving, settings, stats, descriptor, origin, ends)
