@@ -188,7 +188,7 @@ class Attempt(ExchangeEvents):
         assert server is not None
         began = time.monotonic()
         try:
-            connection = await connect(server, self.sweep, self.pool.connect_timeout)
+            connection = await connect(server, self.sweep, self.pool.connect_timeout, self.pool.tls)
         except OSError:
             # TimeoutError is one of them.
             self.connecting = None

@@ -20,6 +20,7 @@ PACKAGE = Path(vsproxy.__file__).parent
 LAYERS = (
     (
         "errors",
+        "pem",
         "config",
         "timers",
         "histogram",
@@ -48,10 +49,13 @@ LAYERS = (
         "sockets",
         "relay",
         "sender",
+        "tls_buffers",
         "tls_transport",
         "stream",
         "headers",
         "upstream.server",
+        "upstream.tls",
+        "upstream.handshake",
         "metrics",
     ),
     (
@@ -81,6 +85,7 @@ LAYERS = (
     ),
     (
         "upstream.pool",
+        "upstream.tls_watch",
         "upstream.following",
         "upstream.passive",
         "upstream.probe",

@@ -14,6 +14,7 @@ from support.scripted import Handler, Scripted, mute, refusing, serving
 from vsproxy.config.pools import HealthConfig
 from vsproxy.upstream.probe import MAX_BODY, Outcome, Probe
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 
 
 async def look(server: Server, **keys: Any) -> Outcome:
@@ -147,7 +148,7 @@ async def test_an_aiohttp_application_is_healthy() -> None:
 
 
 async def test_what_we_lack_is_not_held_against_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def starved(self: Probe, server: Server) -> tuple[bool, str]:
+    async def starved(self: Probe, server: Server, tls: ClientTls | None) -> tuple[bool, str]:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(Probe, "_look", starved)

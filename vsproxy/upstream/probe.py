@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import ssl
 import time
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ import aiohttp
 from yarl import URL
 
 from vsproxy.config.pools import HealthConfig
+from vsproxy.upstream.connect import establish
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls, describe_failure
 
 #: Of an answer in which a text is looked for, no more than this is read.
 MAX_BODY = 64 * 1024
@@ -46,13 +49,18 @@ class Probe:
         for session in sessions:
             await session.close()
 
-    async def check(self, server: Server) -> Outcome:
-        """One check of `server`, over within `timeout`. Raises nothing that a server could cause."""
+    async def check(self, server: Server, tls: ClientTls | None = None) -> Outcome:
+        """One check of `server`, over within `timeout`, with the `tls` of traffic unless the configuration has none.
+
+        Raises nothing that a server could cause.
+        """
+        if self._config.tls is False:
+            tls = None
         began = time.monotonic()
         passed: bool | None = False
         try:
             async with asyncio.timeout(self._config.effective_timeout):
-                passed, text = await self._look(server)
+                passed, text = await self._look(server, tls)
         except TimeoutError:
             text = "timeout"
         except (OSError, aiohttp.ClientError) as error:
@@ -62,19 +70,24 @@ class Probe:
                 passed = None
         return Outcome(passed, text, time.monotonic() - began)
 
-    async def _look(self, server: Server) -> tuple[bool, str]:
+    async def _look(self, server: Server, tls: ClientTls | None) -> tuple[bool, str]:
         port = server.port and (self._config.port or server.port)
         if self._config.type == "tcp":
-            await try_connect(server.host, port)
+            await try_connect(server, port, tls)
             return True, "accepts connections"
-        return await self._get(server, port)
+        return await self._get(server, port, tls)
 
-    async def _get(self, server: Server, port: int) -> tuple[bool, str]:
+    async def _get(self, server: Server, port: int, tls: ClientTls | None) -> tuple[bool, str]:
         config = self._config
         authority = f"[{server.host}]:{port}" if ":" in server.host else f"{server.host}:{port}"
         named = server.host_field().decode("latin-1")
         response = await self._session(server).get(
-            URL(f"http://{authority if port else 'localhost'}{config.path}", encoded=True),
+            URL(
+                f"{'http' if tls is None else 'https'}://{authority if port else 'localhost'}{config.path}",
+                encoded=True,
+            ),
+            ssl=True if tls is None else tls.context,
+            server_hostname=None if tls is None else tls.name_of(server),
             headers={
                 "Host": config.host or named,
                 "User-Agent": "vsproxy-health",
@@ -126,24 +139,40 @@ async def _contains(response: aiohttp.ClientResponse, wanted: bytes) -> bool:
     return True
 
 
-async def try_connect(host: str, port: int) -> None:
-    """Open a connection (`port` 0: to the Unix socket `host`) and close it; OSError if that fails."""
-    loop = asyncio.get_running_loop()
-    if port == 0:
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, host)
-    else:
-        transport, _ = await loop.create_connection(asyncio.Protocol, host, port)
+class _Opened(asyncio.Protocol):
+    """A connection that is only to come to stand."""
+
+    transport: asyncio.BaseTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: it stands."""
+        self.transport = transport
+
+
+async def try_connect(server: Server, port: int, tls: ClientTls | None = None) -> None:
+    """Open a connection to `port` of `server` (0: its Unix socket), with `tls` a whole handshake, and close it.
+
+    OSError if that fails.
+    """
+    opened = _Opened()
+    transport = await establish(server, port, opened, tls, None)
     own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-    transport.close()
+    opened.transport.close()
     if port and own == peer:
         # Nobody listens on that loopback port, and the kernel chose it for our end: TCP lets a socket
         # connect to itself.
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
+def _cause(error: BaseException) -> BaseException:
+    """What aiohttp has wrapped."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    return error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+
+
 def _errno(error: BaseException) -> int | None:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        error = error.os_error
+    error = _cause(error)
     return error.errno if isinstance(error, OSError) else None
 
 
@@ -157,5 +186,8 @@ def describe(error: BaseException) -> str:
         return "the answer broke off"
     if isinstance(error, aiohttp.ClientResponseError):
         return "not an HTTP answer"
+    if isinstance(_cause(error), ssl.SSLError):
+        # Its number is none of the system's.
+        return describe_failure(_cause(error))
     number = _errno(error)
     return os.strerror(number).lower() if number else str(error) or type(error).__name__

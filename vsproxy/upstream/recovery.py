@@ -110,7 +110,7 @@ class PassiveRecovery:
     async def _accepts(self, server: Server) -> bool:
         try:
             async with asyncio.timeout(self._timeout):
-                await try_connect(server.host, server.port)
+                await try_connect(server, server.port, self._pool.tls)
         except OSError as error:
             server.last_check = describe(error)
             return False
