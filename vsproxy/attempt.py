@@ -197,7 +197,7 @@ class Attempt(ExchangeEvents):
         assert server is not None
         began = time.monotonic()
         try:
-            connection = await connect(server, self.sweep, self.pool.connect_timeout, introduction)
+            connection = await connect(server, self.sweep, self.pool.connect_timeout, self.pool.tls, introduction)
         except OSError:
             # TimeoutError is one of them.
             self.connecting = None

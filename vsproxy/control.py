@@ -6,6 +6,7 @@ One control process does this for all workers; an embedded `Proxy` does it in it
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 from vsproxy.background import Background
@@ -18,6 +19,9 @@ from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.recovery import PassiveRecovery
 from vsproxy.upstream.resolve import Resolver
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
+
+logger = logging.getLogger("vsproxy.pool")
 
 
 class PoolControl:
@@ -54,6 +58,7 @@ class PoolControl:
 
         `remembered` is what names stood for when somebody looked last: they stay in use until there is news.
         """
+        self._warn()
         self.pool.populate()
         for name, endpoints in (remembered or {}).items():
             self.resolver.remember(name, endpoints)
@@ -64,18 +69,28 @@ class PoolControl:
         """Resolve what is new in `config`, so that `follow` finds it done; changes nothing."""
         await self.resolver.prefetch(config.servers)
 
-    def follow(self, config: PoolConfig) -> None:
+    def follow(self, config: PoolConfig, tls: ClientTls | None) -> None:
         """Give the pool its new configuration: states are kept, and checks go on where theirs is the same."""
         old = self.pool.config
+        self.pool.use_tls(tls)
         if config == old:
             return
         with self.pool.at_once():
             self.pool.update(config)
             self.resolver.sync()
+        if config.tls != old.tls:
+            self._warn()
         if _checks_of(config) != _checks_of(old):
             self._end(self._keeper)
             self._keeper = self._make_keeper()
             self._keeper.start()
+
+    def _warn(self) -> None:
+        tls = self.pool.config.tls
+        if tls is not None and not tls.verify:
+            logger.warning(
+                "pool %s: nobody looks whose certificates its servers show (tls.verify = false)", self.pool.name
+            )
 
     def _end(self, keeper: HealthChecker | PassiveRecovery) -> None:
         self._ending.run(keeper.stop(), f"end checks of {self.pool.name}")
@@ -92,10 +107,15 @@ class PoolControl:
         self.pool.retire()
 
 
-def follow_all(controls: Mapping[str, PoolControl], old: Config, new: Config) -> None:
-    """Give the pools what `new` says of them; where it names other nameservers, these are asked at once."""
+def follow_all(
+    controls: Mapping[str, PoolControl], old: Config, new: Config, tls: Mapping[str, ClientTls]
+) -> None:
+    """Give the pools what `new` says of them, with the `tls` that was loaded for it.
+
+    Where it names other nameservers, these are asked at once.
+    """
     for name, control in controls.items():
-        control.follow(new.pools[name])
+        control.follow(new.pools[name], tls.get(name))
         if new.resolver != old.resolver:
             control.resolver.look_again()
 

@@ -28,6 +28,8 @@ from vsproxy.upstream.endpoint import Endpoint
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls, load_pool_tls
+from vsproxy.upstream.tls_watch import TlsWatch
 
 #: Seconds in which changes are gathered before they are published: a pool that comes up is one publication.
 GATHER = 0.005
@@ -50,6 +52,7 @@ class ControlProcess(Child):
         channel: Channel,
         state: SharedState,
         admin: BoundAddress | None,
+        pool_tls: Mapping[str, ClientTls],
         messages: MessageLog,
     ) -> None:
         super().__init__(channel)
@@ -62,9 +65,12 @@ class ControlProcess(Child):
         self._names = Names(config.resolver)
         self._controls: dict[str, PoolControl] = {}
         self._fresh: dict[str, PoolControl] = {}
+        self._pool_tls = pool_tls
         self._prepared: Prepare | None = None
+        self._prepared_tls: Mapping[str, ClientTls] = {}
         self._prepared_admin: BoundAddress | None = None
         self._sweep = Sweep(asyncio.get_running_loop())
+        self._tls_watch = TlsWatch(self._sweep)
         self._predecessor = read_directory(state.directory)
         self._registry = Registry(self._predecessor, state.servers.slots, state.pools.slots)
         self._admitted: set[Server] = set()
@@ -85,9 +91,10 @@ class ControlProcess(Child):
         self._sweep.start()
         self._sweep.add(Pulse(self._beat))
         loop.add_reader(self._state.control_poke.descriptor, self._on_poke)
-        await self._prepare_pools(self.config)
+        await self._prepare_pools(self.config, self._pool_tls)
         self._controls, self._fresh = self._fresh, {}
         self._take_pools()
+        self._tls_watch.follow(self.config, self.pools, self._pool_tls)
         self._registry.forget_predecessor()
         self._predecessor = Directory()
         self._publish()
@@ -135,7 +142,8 @@ class ControlProcess(Child):
         section = order.config.log
         try:
             self._messages.prepare(section.level, section.path)
-            await self._prepare_pools(order.config)
+            self._prepared_tls = load_pool_tls(order.config.pools, self._tls_watch.current)
+            await self._prepare_pools(order.config, self._prepared_tls)
         except (OSError, VsproxyError) as error:
             await self._cancel()
             return str(error)
@@ -146,10 +154,10 @@ class ControlProcess(Child):
             return f"preparing for it broke: {error}"
         return ""
 
-    async def _prepare_pools(self, config: Config) -> None:
+    async def _prepare_pools(self, config: Config, tls: Mapping[str, ClientTls]) -> None:
         for name, pool_config in config.pools.items():
             if name not in self._controls:
-                pool = Pool(name, pool_config, self._sweep)
+                pool = Pool(name, pool_config, self._sweep, tls.get(name))
                 control = self._fresh[name] = PoolControl(pool, self._names.look_up)
                 self._registry.admit_pool(pool)
                 self._admitted_pools.add(pool)
@@ -179,6 +187,7 @@ class ControlProcess(Child):
 
     async def _cancel(self) -> None:
         self._prepared = None
+        self._prepared_tls = {}
         self._names.configure(self.config.resolver)
         fresh, self._fresh = self._fresh, {}
         for control in fresh.values():
@@ -198,7 +207,9 @@ class ControlProcess(Child):
         self._controls = {name: self._controls[name] for name in config.pools}
         self._take_pools()
         self._messages.commit()
-        follow_all(self._controls, self.config, config)
+        tls, self._prepared_tls = self._prepared_tls, {}
+        follow_all(self._controls, self.config, config, tls)
+        self._tls_watch.follow(config, self.pools, tls)
         self.config = config
         # Not before all of it is so: workers switch when they read it.
         self._version = order.version

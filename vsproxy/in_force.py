@@ -12,6 +12,7 @@ from vsproxy.binding import ADMIN_BACKLOG, BoundAddress, ListenerKey, listener_k
 from vsproxy.config.model import Config
 from vsproxy.slot_sockets import PerWorker, SlotSockets, close_all
 from vsproxy.tls import ServerTls, load_server_tls
+from vsproxy.upstream.tls import ClientTls, load_pool_tls
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Opened:
     config: Config
     sockets: Mapping[ListenerKey, PerWorker]
     tls: Mapping[ListenerKey, ServerTls]
+    pool_tls: Mapping[str, ClientTls]
     admin: BoundAddress | None
 
     def disown(self) -> None:
@@ -40,6 +42,7 @@ class InForce:
         self.version = 0
         self.sockets = SlotSockets(workers)
         self.tls: dict[ListenerKey, ServerTls] = {}
+        self.pool_tls: Mapping[str, ClientTls] = {}
         self.admin: BoundAddress | None = None
 
     def open(self, config: Config) -> Opened:
@@ -49,6 +52,7 @@ class InForce:
             for key, listener in zip(listener_keys(config), config.listeners, strict=True)
             if listener.tls is not None
         }
+        pool_tls = load_pool_tls(config.pools, self.pool_tls)
         sockets = self.sockets.open_new(config)
         try:
             admin = None
@@ -57,7 +61,7 @@ class InForce:
         except BaseException:
             close_all(sockets)
             raise
-        return Opened(config, sockets, tls, admin)
+        return Opened(config, sockets, tls, pool_tls, admin)
 
     def discard(self, opened: Opened) -> None:
         """`opened` is not to be."""
@@ -75,6 +79,7 @@ class InForce:
         self.sockets.adopt(opened.sockets)
         close_all(self.sockets.gone(config))
         self.tls = dict(opened.tls)
+        self.pool_tls = opened.pool_tls
         if opened.admin is not None or config.admin is None:
             if self.admin is not None:
                 self.admin.give_up()

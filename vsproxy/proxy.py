@@ -141,7 +141,7 @@ class Proxy:
                     bound[key] = open_address(listener.bind, listener.backlog)
             change = traffic.prepare(config, bound)
             admin = await self._open_admin(config)
-            await self._prepare_pools(config, traffic, fresh)
+            await self._prepare_pools(change, traffic, fresh)
             if self._closing is not None:
                 raise VsproxyError("the proxy was closed meanwhile")
         except BaseException:
@@ -156,7 +156,7 @@ class Proxy:
         config = change.config
         controls = self._controls | fresh
         self._controls = {name: controls[name] for name in config.pools}
-        follow_all(self._controls, self.config, config)
+        follow_all(self._controls, self.config, config, change.pool_tls)
         self.pools = {name: control.pool for name, control in self._controls.items()}
         traffic.commit(change, self.pools)
         self.config = config
@@ -168,8 +168,9 @@ class Proxy:
         if old_admin is not None and old_admin is not admin:
             self._background.run(old_admin.stop())
 
-    async def _prepare_pools(self, config: Config, traffic: Traffic, fresh: dict[str, PoolControl]) -> None:
+    async def _prepare_pools(self, change: Change, traffic: Traffic, fresh: dict[str, PoolControl]) -> None:
         assert self._names is not None
+        config = change.config
         # What is new is asked of the new nameservers.
         self._names.configure(config.resolver)
         waits = []
@@ -177,7 +178,7 @@ class Proxy:
             control = self._controls.get(name)
             if control is None:
                 control = fresh[name] = PoolControl(
-                    Pool(name, pool_config, traffic.sweep), self._names.look_up
+                    Pool(name, pool_config, traffic.sweep, change.pool_tls.get(name)), self._names.look_up
                 )
                 waits.append(control.start())
             else:

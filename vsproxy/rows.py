@@ -13,12 +13,13 @@ Record = Sequence[float]
 _BUCKETS = len(BOUNDS) + 1
 _CLASSES = slice(1, 6)
 
-# serial, idle, requests, retries, bytes sent, bytes received; responses by class; failures by kind; first byte
-# and connect: buckets; their totals
-SERVER_LAYOUT = f"{6 + 5 + len(FAILURE_KINDS) + 2 * _BUCKETS}q2d"
-SERVER_FIELDS = 6 + 5 + len(FAILURE_KINDS) + 2 * _BUCKETS + 2
+# serial, idle, requests, retries, bytes sent, bytes received; responses by class; handshakes of TLS that were made,
+# that were resumed, that failed; failures by kind; first byte and connect: buckets; their totals
+SERVER_LAYOUT = f"{6 + 5 + 3 + len(FAILURE_KINDS) + 2 * _BUCKETS}q2d"
+SERVER_FIELDS = 6 + 5 + 3 + len(FAILURE_KINDS) + 2 * _BUCKETS + 2
 SERVER_GAUGES = (1,)
-_FAILURES = slice(11, 11 + len(FAILURE_KINDS))
+_TLS = slice(11, 14)
+_FAILURES = slice(14, 14 + len(FAILURE_KINDS))
 _FIRST_BYTE = slice(_FAILURES.stop, _FAILURES.stop + _BUCKETS)
 _CONNECT = slice(_FIRST_BYTE.stop, _FIRST_BYTE.stop + _BUCKETS)
 # serial, queued, queue timeouts, no server; responses by class; duration: buckets; its total
@@ -45,6 +46,9 @@ def server_record(server: Server) -> Record:
         server.bytes_sent,
         server.bytes_received,
         *server.statuses[_CLASSES],
+        server.tls_handshakes,
+        server.tls_resumed,
+        server.tls_failures,
         *[failures.get(kind, 0) for kind in FAILURE_KINDS],
         *server.first_byte.counts,
         *server.connect_time.counts,
@@ -60,6 +64,7 @@ def restore_server(server: Server, record: Record) -> None:
     server.bytes_sent = int(record[4])
     server.bytes_received = int(record[5])
     server.statuses = server_statuses_of(record)
+    server.tls_handshakes, server.tls_resumed, server.tls_failures = tls_counts_of(record)
     server.failures = failures_of(record)
     server.first_byte = first_byte_of(record)
     server.connect_time = connect_time_of(record)
@@ -68,6 +73,11 @@ def restore_server(server: Server, record: Record) -> None:
 def failures_of(record: Record) -> dict[str, int]:
     """The failures in a server's record, by kind."""
     return dict(zip(FAILURE_KINDS, _whole(record[_FAILURES]), strict=True))
+
+
+def tls_counts_of(record: Record) -> list[int]:
+    """The handshakes in a server's record: those made, those of them that were resumed, those that failed."""
+    return _whole(record[_TLS])
 
 
 def pool_record(pool: Pool) -> Record:

@@ -89,7 +89,7 @@ class Upload(Splice):
 def splice_response(source: UpstreamConnection, sink: Downstream, events: ExchangeEvents) -> Download | None:
     """Let the kernel move the rest of a response; None if it has to go on as it does."""
     found = sink.splicing()
-    if found is None:
+    if found is None or source.tls is not None:
         return None
     splicer, transport = found
     return begun(Download(splicer, source, sink, transport, events), source)
@@ -100,7 +100,7 @@ def splice_request(
 ) -> Upload | None:
     """Let the kernel move the `rest` bytes of a request's body; None if it has to go on as it does."""
     found = source.splicing()
-    if found is None:
+    if found is None or sink.tls is not None:
         return None
     splicer, transport = found
     return begun(Upload(splicer, source, transport, sink, events, rest), source)

@@ -124,7 +124,7 @@ class Supervisor:
         return run_child(
             lambda: Worker(
                 number, in_force.version, in_force.config, channel, self._state, in_force.sockets.of(number),
-                in_force.tls, self._messages,
+                in_force.tls, in_force.pool_tls, self._messages,
             ),
             f"worker{number}",
         )  # fmt: skip
@@ -135,7 +135,8 @@ class Supervisor:
         self._leave_parent("control", None)
         return run_child(
             lambda: ControlProcess(
-                in_force.version, in_force.config, channel, self._state, in_force.admin, self._messages
+                in_force.version, in_force.config, channel, self._state, in_force.admin, in_force.pool_tls,
+                self._messages,
             ),
             "control",
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import ssl
-from pathlib import Path
 from typing import NamedTuple
 
 from vsproxy.config.model import TlsConfig
-from vsproxy.errors import VsproxyError
+from vsproxy.pem import fingerprint, load_pair
 from vsproxy.tls_expiry import certificate_expiry
 
 # TLS 1.2; the suites of 1.3 are all sound and stay as OpenSSL has them. The order is the client's, who knows
@@ -37,7 +35,7 @@ def make_server_context(config: TlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(ALPN)
     # Of TLS 1.3: OpenSSL's second costs each handshake 7 % more, and a connection that is resumed brings a new one.
     context.num_tickets = 1
-    _load_pair(context, config.cert, config.key or config.cert)
+    load_pair(context, config.cert, config.key or config.cert)
     return context
 
 
@@ -57,60 +55,7 @@ def load_server_tls(config: TlsConfig, old: ServerTls | None = None) -> ServerTl
 
     `old` is kept while neither configuration nor files have changed: session tickets are sealed with its keys.
     """
-    seen = _fingerprint(config)
+    seen = fingerprint(config.model_dump_json(), (config.cert, config.key or config.cert))
     if old is not None and seen == old.fingerprint:
         return old
     return ServerTls(make_server_context(config), seen, certificate_expiry(config.cert))
-
-
-def _fingerprint(config: TlsConfig) -> bytes:
-    digest = hashlib.sha256(config.model_dump_json().encode())
-    for path in (config.cert, config.key or config.cert):
-        try:
-            digest.update(Path(path).read_bytes())
-        except OSError as exc:
-            raise VsproxyError(f"{path}: {exc.strerror}") from exc
-    return digest.digest()
-
-
-def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
-    _check_readable(cert)
-    _check_readable(key)
-    _check_certificate(cert)
-    asked: list[bool] = []
-
-    def no_password() -> str:
-        # Without this, OpenSSL would ask on the terminal and wait.
-        asked.append(True)
-        return ""
-
-    try:
-        context.load_cert_chain(cert, key, no_password)
-    except (OSError, ValueError) as exc:
-        raise VsproxyError(_key_problem(cert, key, exc, encrypted=bool(asked))) from exc
-
-
-def _key_problem(cert: str, key: str, exc: Exception, encrypted: bool) -> str:
-    if encrypted:
-        return f"{key}: the private key is protected by a password"
-    if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
-        return f"{key}: the private key does not belong to the certificate in {cert}"
-    if isinstance(exc, ssl.SSLError) and exc.reason and exc.reason.endswith("_TOO_SMALL"):
-        return f"{cert}: the certificate is too weak ({exc.reason.lower().replace('_', ' ')})"
-    return f"{key}: no usable private key in PEM form"
-
-
-def _check_readable(path: str) -> None:
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as exc:
-        raise VsproxyError(f"{path}: {exc.strerror}") from exc
-
-
-def _check_certificate(cert: str) -> None:
-    """Tell a bad certificate from a bad key, which `load_cert_chain` does not."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=cert)
-    except ssl.SSLError as exc:
-        raise VsproxyError(f"{cert}: no usable certificate in PEM form") from exc

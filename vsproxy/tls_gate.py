@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import mmap
+import ssl
 
 from vsproxy.listener_stats import ListenerStats
-from vsproxy.tls_transport import RECORD, TlsTransport
+from vsproxy.tls_buffers import TlsBuffers
+from vsproxy.tls_transport import TlsTransport
 
 LINGER = 1.0
-#: Bytes that are read at once. Each turn of a fast upload wakes the client and the server, which costs more than the
-#: copying does: with half as many per turn, an upload is dearer.
-ARRIVING = 1024 * 1024
 _BODY = b"This port speaks HTTPS, and the request came as plain HTTP. Use https:// in the address.\n"
 _ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\n"
@@ -39,10 +37,9 @@ class TlsGate:
         self._loop = loop
         self._stats = stats
         self._timeout = timeout
-        #: Where records arrive, and what was in them, with the one of which a part was there before. Nobody leaves
-        #: anything here between two reads.
-        self.arriving = _pages(ARRIVING)
-        self.opened = _pages(ARRIVING + RECORD)
+        buffers = TlsBuffers()
+        self.arriving = buffers.arriving
+        self.opened = buffers.opened
         self._begun: dict[TlsTransport, float] = {}
         self._told: dict[TlsTransport, asyncio.TimerHandle] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +85,10 @@ class TlsGate:
         if client.raw.can_write_eof():
             client.raw.write_eof()
 
+    def broken(self, error: ssl.SSLError) -> None:
+        """A client has broken the protocol after it had passed; its connection is cut."""
+        logger.debug("TLS broken: %s", error)
+
     def lost(self, client: TlsTransport, shaking: bool) -> None:
         """The client is gone before it passed; `shaking` in the middle of its handshake."""
         if self._begun.pop(client, None) is not None and shaking:
@@ -110,8 +111,3 @@ class TlsGate:
             del self._begun[client]
             self._stats.tls_failures += 1
             client.abort()
-
-
-def _pages(size: int) -> memoryview:
-    """Memory that takes none before it is used."""
-    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

@@ -11,15 +11,18 @@ cdef class TlsTransport:
     cdef public object context
     cdef public object error
     cdef public object gate
+    cdef public bint greeting
     cdef public bytes held
     cdef public object incoming
     cdef public object inside
     cdef public object offer
     cdef public object outgoing
+    cdef public bint patient
     cdef public object raw
     cdef public Sender sender
     cdef public int state
     cdef public object tls
+    cdef public bint watched
     cdef public Py_ssize_t written
 
     cpdef connection_made(self, object transport)
@@ -29,6 +32,7 @@ cdef class TlsTransport:
     cpdef receive(self, object data)
     cpdef connection_lost(self, object exc)
     cpdef open_up(self, object data)
+    cpdef begin(self, bint server_side, object name, object session)
     cpdef shake(self)
     @cython.locals(count=Py_ssize_t, ended=bint, size=Py_ssize_t, taken=Py_ssize_t)
     cpdef read(self, object data)

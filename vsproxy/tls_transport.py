@@ -1,9 +1,9 @@
 # cython: annotation_typing=False
-"""TLS on one connection of a client: the protocol of the bare transport, and the transport of what is spoken inside.
+"""TLS on one connection: the protocol of the bare transport, and the transport of what is spoken inside.
 
 The loops have TLS of their own, which costs a timer for every handshake and every close, a quarter of a mebibyte
-to read into per connection, and always a wait for the client's close_notify after ours. Here deadlines are those
-of `TlsGate` and of the protocol inside, and all connections of a gate are read through the same two buffers.
+to read into per connection, and always a wait for the peer's close_notify after ours. Here deadlines are those
+of the gate and of the protocol inside, and all connections of a gate are read through the same two buffers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import ssl
 from typing import Any
 
 from vsproxy.sender import Sender
+from vsproxy.tls_buffers import RECORD
 
-# How far a connection is: nothing seen of the client, shaking hands, open, waiting for the client's close_notify, and
+# How far a connection is: nothing seen of the peer, shaking hands, open, waiting for the peer's close_notify, and
 # none of these: told off, or closed as far as TLS is concerned.
 FRESH, SHAKING, OPEN, LEAVING, SHUT = range(5)
 _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT = FRESH, SHAKING, OPEN, LEAVING, SHUT
@@ -23,8 +24,6 @@ _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT = FRESH, SHAKING, OPEN, LEAVING, SHUT
 #: answered the close_notify.
 FEW_BYTES = 64 * 1024
 _FEW_BYTES = FEW_BYTES
-#: One record holds no more than this: a larger buffer would be allocated in vain.
-RECORD = 16 * 1024
 _RECORD = RECORD
 #: A BIO keeps for good the most that it has held: it is given no more than this at a time.
 STEP = 256 * 1024
@@ -37,22 +36,26 @@ _HANDSHAKE_RECORD = HANDSHAKE_RECORD
 class TlsTransport:
     """See the module. `gate` is told how the handshake went, and makes the protocol inside once it is over.
 
-    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`.
+    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`. The peer is a client,
+    unless the gate answers `begun` with `speak_first`.
     """
 
     __slots__ = (
         "context",
         "error",
         "gate",
+        "greeting",
         "held",
         "incoming",
         "inside",
         "offer",
         "outgoing",
+        "patient",
         "raw",
         "sender",
         "state",
         "tls",
+        "watched",
         "written",
     )
 
@@ -70,13 +73,19 @@ class TlsTransport:
         self.held = b""
         self.error: Exception | None = None
         self.state = _FRESH
+        #: Whether we are the client.
+        self.greeting = False
+        #: Whether `close` waits for the peer's close_notify, after more than a few bytes.
+        self.patient = True
+        #: Whether the gate wants to know of the next data that come.
+        self.watched = False
         #: Bytes that the protocol inside has written.
         self.written = 0
 
     # Protocol interface, for the bare transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """asyncio: a client has connected; it speaks first."""
+        """asyncio: the connection stands. A client speaks first."""
         self.raw = transport
         self.sender = Sender(transport)
         self.gate.begun(self)
@@ -112,19 +121,22 @@ class TlsTransport:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the client is gone."""
+        """asyncio: the peer is gone."""
         inside = self.inside
         state = self.state
+        if self.greeting and inside is not None:
+            # Still open: an early answer that the loop has not read may be handed in.
+            inside.connection_lost(self.error or exc)
         self.state = _SHUT
         # Both sides know each other: without this, only the garbage collector could free them.
         self.raw = self.sender = self.tls = self.inside = self.context = None
-        if inside is not None:
-            inside.connection_lost(self.error or exc)
-        else:
+        if inside is None:
             self.gate.lost(self, state == _SHAKING)
+        elif not self.greeting:
+            inside.connection_lost(self.error or exc)
 
     def pause_writing(self) -> None:
-        """asyncio: the client does not read as fast as we write."""
+        """asyncio: the peer does not read as fast as we write."""
         if self.inside is not None:
             self.inside.pause_writing()
 
@@ -141,9 +153,23 @@ class TlsTransport:
             self.state = _SHUT
             self.gate.refused(self, bytes(data))
             return
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.tls = self.context.wrap_bio(self.incoming, self.outgoing, server_side=True)  # type: ignore[union-attr]
+        self.begin(True, None, None)
+
+    def speak_first(self, name: str, session: ssl.SSLSession | None) -> None:
+        """As a client, begin the handshake with the server that is called `name`, on with `session` if it agrees.
+
+        Raises ValueError for what cannot be a name. A `close` does not wait, unless the connection becomes somebody
+        else's: after an answer there is nothing that the server could still have to read.
+        """
+        self.greeting = True
+        self.patient = False
+        self.begin(False, name, session)
+        self.shake()
+
+    def begin(self, server_side: bool, name: str | None, session: ssl.SSLSession | None) -> None:
+        """From here on, there is TLS."""
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = self.context.wrap_bio(self.incoming, self.outgoing, server_side, name, session)  # type: ignore[union-attr]
         self.context = None
         self.state = _SHAKING
 
@@ -161,7 +187,10 @@ class TlsTransport:
             self.raw.close()
             return
         self.state = _OPEN
-        if self.incoming.pending and self.tls.version() == "TLSv1.3":
+        if self.greeting:
+            # The last of the handshake is nothing that the server waits for: it leaves with the first request.
+            self.held = self.outgoing.read()
+        elif self.incoming.pending and self.tls.version() == "TLSv1.3":
             # There is nothing but a session ticket, which may leave with the first answer. Without a request, it is
             # also what acknowledges the end of the handshake: a client may hold its request back until then.
             self.held = self.outgoing.read()
@@ -200,6 +229,8 @@ class TlsTransport:
             # Such as the answer to an update of keys.
             self.flush()
         if size > 0:
+            if self.watched:
+                self.gate.answered(self)
             self.inside.data_received(bytes(opened[:size]))
         if ended and self.state == _OPEN:
             # Whatever it says to that: after a close_notify, TLS has no half-open connections here.
@@ -207,10 +238,11 @@ class TlsTransport:
             self.close()
 
     def break_off(self, error: ssl.SSLError) -> None:
-        """The client has broken the protocol: tell it so, and let nothing that came look complete."""
+        """The peer has broken the protocol, or says that we have: let nothing that came look complete."""
         self.error = error
         self.state = _SHUT
         self.flush()
+        self.gate.broken(error)
         self.raw.abort()
 
     # Records out
@@ -242,17 +274,17 @@ class TlsTransport:
         self.flush()
 
     def close(self) -> None:
-        """Say goodbye, and close once everything is written, or also once the client has said goodbye.
+        """Say goodbye, and close once everything is written, or also once the peer has said goodbye.
 
         How long that may take is the caller's to watch.
         """
         if self.state != _OPEN:
             return
-        self.state = _LEAVING if self.written > _FEW_BYTES else _SHUT
+        self.state = _LEAVING if self.patient and self.written > _FEW_BYTES else _SHUT
         try:
             self.tls.unwrap()
         except ssl.SSLError:
-            # The client has not said it yet. What we have to say is there all the same.
+            # The peer has not said it yet. What we have to say is there all the same.
             self.flush()
             if self.state == _LEAVING:
                 self.raw.resume_reading()
@@ -262,7 +294,7 @@ class TlsTransport:
         self.raw.close()
 
     def await_goodbye(self) -> None:
-        """What the client still says is dropped, until its goodbye."""
+        """What the peer still says is dropped, until its goodbye."""
         try:
             while self.tls.read(_RECORD):
                 pass
@@ -307,8 +339,9 @@ class TlsTransport:
         return self.raw.get_write_buffer_size() if self.raw is not None else 0
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """From now on `protocol` is inside."""
+        """From now on `protocol` is inside, whose last words a server may not have read yet when we close."""
         self.inside = protocol
+        self.patient = True
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """`ssl_object`, `sslcontext`, or what the bare transport knows."""

@@ -21,6 +21,7 @@ from vsproxy.rows import (
     first_byte_of,
     pool_statuses_of,
     server_statuses_of,
+    tls_counts_of,
 )
 from vsproxy.shared_state import SharedState, read_json
 from vsproxy.upstream.pool import Pool
@@ -52,6 +53,7 @@ class ServerTotals:
         self.bytes_sent = int(record[4])
         self.bytes_received = int(record[5])
         self.statuses = server_statuses_of(record)
+        self.tls_handshakes, self.tls_resumed, self.tls_failures = tls_counts_of(record)
         self.failures = failures_of(record)
         self.first_byte = first_byte_of(record)
         self.connect_time = connect_time_of(record)
@@ -63,6 +65,7 @@ class PoolTotals:
     def __init__(self, pool: Pool, record: Record, servers: Sequence[ServerTotals]) -> None:
         self.name = pool.name
         self.config: PoolConfig = pool.config
+        self.secure = pool.secure
         self.servers = servers
         self.queued = int(record[1])
         self.queue_timeouts = int(record[2])

@@ -31,6 +31,8 @@ from vsproxy.tls import ServerTls, load_server_tls
 from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls, load_pool_tls
+from vsproxy.upstream.tls_watch import TlsWatch
 
 #: Seconds between the end of `shutdown_timeout` and the reset of what is still there.
 LAST_WORDS = 1.0
@@ -107,6 +109,7 @@ class Change:
     config: Config
     offers: dict[ListenerKey, Offer]
     fresh: dict[ListenerKey, ServedListener]
+    pool_tls: Mapping[str, ClientTls]
     access_log: AccessLog | None
 
 
@@ -141,6 +144,7 @@ class Traffic:
         self._can_splice: bool | None = None
         self._budget = Descriptors(limit, RESERVE + 2 * pipes)
         self._served: dict[ListenerKey, ServedListener] = {}
+        self._tls_watch = TlsWatch(self.sweep)
         # Listeners that were given up, until the last handshake there is over.
         self._left: list[Listener] = []
         self._background = Background()
@@ -168,14 +172,17 @@ class Traffic:
         config: Config,
         bound: Mapping[ListenerKey, BoundAddress],
         tls: Mapping[ListenerKey, ServerTls] | None = None,
+        pool_tls: Mapping[str, ClientTls] | None = None,
     ) -> Change:
         """Make what `config` needs; `bound` has the sockets of those of its listeners that are new, `tls` what
-        was loaded for them already.
+        was loaded for them already, `pool_tls` what was loaded for pools.
 
         Raises VsproxyError that says what is unusable, and leaves nothing behind then; `bound` stays open.
         """
+        if pool_tls is None:
+            pool_tls = load_pool_tls(config.pools, self._tls_watch.current)
         access_log = self._open_log(config.log)
-        change = Change(config, {}, {}, access_log)
+        change = Change(config, {}, {}, pool_tls, access_log)
         try:
             for key, listener_config in zip(listener_keys(config), config.listeners, strict=True):
                 served = self._served.get(key)
@@ -215,6 +222,7 @@ class Traffic:
         for pool in pools.values():
             pool.on_down = self._move_on
         config = change.config
+        self._tls_watch.follow(config, pools, change.pool_tls)
         self.serving.router = Router(Route(route, pools[route.pool]) for route in config.routes)
         self.serving.splicer = self._splicer if config.proxy.splice and self._may_splice() else None
         old_log = self.access_log

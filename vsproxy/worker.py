@@ -30,6 +30,7 @@ from vsproxy.tls import ServerTls
 from vsproxy.traffic import Change, LogCounts, Traffic
 from vsproxy.upstream.following import FollowingPool
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 from vsproxy.worker_board import add_counts
 from vsproxy.worker_report import Reporter
 
@@ -43,7 +44,10 @@ log = logging.getLogger("vsproxy")
 
 
 class Worker(Child):
-    """Number `number` of the workers. `sockets` are those of its slot, `tls` what was loaded for them."""
+    """Number `number` of the workers. `sockets` are those of its slot.
+
+    `tls` is what was loaded for them, `pool_tls` what was for pools.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Worker(Child):
         state: SharedState,
         sockets: Mapping[ListenerKey, BoundAddress],
         tls: Mapping[ListenerKey, ServerTls],
+        pool_tls: Mapping[str, ClientTls],
         messages: MessageLog,
     ) -> None:
         super().__init__(channel)
@@ -63,6 +68,7 @@ class Worker(Child):
         self._state = state
         self._sockets = sockets
         self._tls = tls
+        self._pool_tls = pool_tls
         self._messages = messages
         self._pools: dict[str, FollowingPool] = {}
         self._traffic = Traffic(messages.lock, state.workers)
@@ -86,7 +92,7 @@ class Worker(Child):
         poke = self._state.worker_pokes[self._number]
         loop.add_reader(poke.descriptor, self._on_poke)
         self._traffic.sweep.add(Pulse(self._beat))
-        change = self._traffic.prepare(self.config, self._sockets, self._tls)
+        change = self._traffic.prepare(self.config, self._sockets, self._tls, self._pool_tls)
         self._traffic.log_counts = LogCounts(*saved.get("log", (0, 0)))
         for served in change.fresh.values():
             listener = served.listener
@@ -182,7 +188,7 @@ class Worker(Child):
             pool.retire()
 
     def _new_pool(self, name: str, change: Change) -> FollowingPool:
-        pool = FollowingPool(name, change.config.pools[name], self._traffic.sweep)
+        pool = FollowingPool(name, change.config.pools[name], self._traffic.sweep, change.pool_tls.get(name))
         pool.on_server_added = self._restore_server
         pool.judge = self._on_failure
         self._followed.pop(name, None)

@@ -68,6 +68,7 @@ class Reporter:
             len(server.idle),
             sum(server.failures.values()),
             sum(server.statuses),
+            server.tls_handshakes + server.tls_failures,
         )
         if self._written.get(server) != mark:
             self._written[server] = mark

@@ -37,6 +37,7 @@ class FakePool:
     name: str
     config: PoolConfig
     servers: list[Server]
+    secure: bool = False
     queued: int = 0
     queue_timeouts: int = 0
     no_server: int = 0

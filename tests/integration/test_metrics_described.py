@@ -16,6 +16,7 @@ from support.promtool import RULES, needs_promtool, promtool
 from support.proxies import ProxyProcess
 from support.scrape import Scrape, scrape_until
 from support.stage import Stage
+from support.tls_servers import Pair, TlsServer, server_context
 from vsproxy import Proxy
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,14 @@ async def figures(stage: Stage) -> Scrape:
 
 
 async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | ProxyProcess]]) -> Scrape:
-    """A scrape of a proxy that has seen checks, traffic and a bad request, and listens with TLS too."""
+    """A scrape of a proxy that has seen checks, traffic and a bad request, and speaks TLS on both sides too."""
     certificates = make_certificates(stage.directory / start.__name__)
     tls = {"cert": str(certificates.cert), "key": str(certificates.key)}
+    server = TlsServer(server_context(Pair(certificates.cert, certificates.key)))
+    await server.start()
     proxy = await start(
-        await stage.server(health=True),
-        pool={"health": {"path": "/health", "inter": "20ms", "timeout": "5s"}},
+        server.address,
+        pool={"health": {"path": "/health", "inter": "20ms", "timeout": "5s"}, "tls": {"ca": str(certificates.ca)}},
         listeners=[{"bind": "127.0.0.1:0", "h2c": True}, {"bind": "127.0.0.1:0", "tls": tls}],
         admin={"bind": "127.0.0.1:0"},
     )
@@ -50,7 +53,7 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
     assert (await (await stage.connect()).raw(b"GET / HTTP/1.1\r\n\r\n")).status == 400
     # HTTP/2, and a PING on a stream, where none may be.
     await (await stage.connect()).send(PREFACE + settings() + raw(6, 0, 1, bytes(8)))
-    return await scrape_until(
+    found = await scrape_until(
         proxy,
         lambda found: (
             found.values("vsproxy_listener_bad_requests_total") == [1]
@@ -62,6 +65,8 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
             and found.values("vsproxy_server_connect_duration_seconds_count") == [1]
         ),
     )
+    await server.stop()
+    return found
 
 
 class Described(NamedTuple):

@@ -51,6 +51,7 @@ def test_every_table_has_a_section() -> None:
         "## `[[routes]]`",
         "## `[pools.NAME]`",
         "## `[[pools.NAME.servers]]`",
+        "## `[pools.NAME.tls]`",
         "## `[pools.NAME.timeouts]`",
         "## `[pools.NAME.health]`",
         "## `[pools.NAME.retry]`",

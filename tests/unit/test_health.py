@@ -16,12 +16,14 @@ from vsproxy.config.pools import HealthConfig
 from vsproxy.upstream.health import HealthChecker, Watch
 from vsproxy.upstream.probe import Outcome, Probe
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, UP, Server
+from vsproxy.upstream.tls import ClientTls
 
 
 class FakePool:
     """Applies every change of state and lets a test wait for it."""
 
     name = "pool"
+    tls = None
 
     def __init__(self, *servers: Server) -> None:
         self.servers = list(servers)
@@ -221,7 +223,7 @@ async def test_our_own_trouble_changes_nothing_and_is_logged(
 ) -> None:
     checks = asyncio.Semaphore(0)
 
-    async def starved(self: Probe, server: Server) -> Outcome:
+    async def starved(self: Probe, server: Server, tls: ClientTls | None) -> Outcome:
         checks.release()
         return Outcome(None, "too many open files", 0.0)
 

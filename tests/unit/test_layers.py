@@ -20,6 +20,7 @@ PACKAGE = Path(vsproxy.__file__).parent
 LAYERS = (
     (
         "errors",
+        "pem",
         "config",
         "timers",
         "histogram",
@@ -48,11 +49,14 @@ LAYERS = (
         "sockets",
         "relay",
         "sender",
+        "tls_buffers",
         "tls_transport",
         "introduction",
         "stream",
         "headers",
         "upstream.server",
+        "upstream.tls",
+        "upstream.handshake",
         "metrics",
     ),
     (
@@ -83,6 +87,7 @@ LAYERS = (
     ),
     (
         "upstream.pool",
+        "upstream.tls_watch",
         "upstream.following",
         "upstream.passive",
         "upstream.check_get",

@@ -24,6 +24,7 @@ NO_RELOADS = ReloadSource(0, 0, True, 1700000000.0)
 @dataclass
 class FakePool:
     servers: Sequence[Server]
+    secure: bool = False
     queued: int = 0
     queue_timeouts: int = 0
     no_server: int = 0

@@ -15,6 +15,7 @@ from vsproxy.config.pools import HealthConfig
 from vsproxy.upstream.check_get import MAX_BODY
 from vsproxy.upstream.probe import Outcome, Probe
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 
 
 async def look(server: Server, **keys: Any) -> Outcome:
@@ -144,7 +145,7 @@ async def test_an_aiohttp_application_is_healthy() -> None:
 
 
 async def test_what_we_lack_is_not_held_against_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def starved(self: Probe, server: Server) -> tuple[bool, str]:
+    async def starved(self: Probe, server: Server, tls: ClientTls | None) -> tuple[bool, str]:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(Probe, "_look", starved)

@@ -14,6 +14,7 @@ import pytest
 from vsproxy.upstream import recovery
 from vsproxy.upstream.recovery import PassiveRecovery
 from vsproxy.upstream.server import DOWN, MAINT, UP, Server
+from vsproxy.upstream.tls import ClientTls
 
 PATIENCE = 10.0
 BACK = (UP, "passive: accepts connections again")
@@ -23,6 +24,7 @@ class FakePool:
     """Applies every change of state and lets a test wait for it."""
 
     name = "pool"
+    tls = None
 
     def __init__(self, *servers: Server) -> None:
         self.servers = list(servers)
@@ -92,9 +94,9 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
     semaphore = asyncio.Semaphore(0)
     real = recovery.try_connect
 
-    async def try_connect(host: str, port: int, introduces: str) -> None:
+    async def try_connect(server: Server, port: int, tls: ClientTls | None, introduces: str) -> None:
         try:
-            await real(host, port)
+            await real(server, port, tls, introduces)
         except OSError:
             semaphore.release()
             raise

@@ -15,8 +15,9 @@ from support.certificates import make_certificates
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls import make_server_context
-from vsproxy.tls_gate import ARRIVING, TlsGate
-from vsproxy.tls_transport import RECORD, STEP, TlsTransport
+from vsproxy.tls_buffers import ARRIVING, RECORD
+from vsproxy.tls_gate import TlsGate
+from vsproxy.tls_transport import STEP, TlsTransport
 
 CONTENT = bytes(range(251)) * (2 * ARRIVING // 251)
 

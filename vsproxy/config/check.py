@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,6 +27,7 @@ from vsproxy.upstream.names import Names
 from vsproxy.upstream.resolve import is_name
 
 _CERTIFICATE = "a file with a certificate chain in PEM"
+_AUTHORITIES = "a file with the certificates of those who vouch for servers, in PEM"
 _KEY = "a file with the private key of the certificate in PEM, without a passphrase"
 
 
@@ -65,33 +67,55 @@ def load_checked(path: str, environ: Mapping[str, str]) -> Config:
 def certificate_problems(document: Document) -> Iterator[Problem]:
     """Certificates and keys that cannot be used. Works on plain data: other keys may be wrong."""
     for path, cert, key in _certificates(document):
-        unusable = [*_certificate_problem(document, path, cert), *_key_problem(document, path, key, cert)]
+        unusable = [
+            *_certificate_problem(document, (*path, "cert"), cert, _CERTIFICATE),
+            *_key_problem(document, path, key, cert),
+        ]
         yield from unusable
         if not unusable:
             yield from _pair_problem(document, path, cert, key)
+    for path, tls in _pools_tls(document):
+        ca = tls.get("ca")
+        if isinstance(ca, str) and ca and (*path, "ca") not in document.unread:
+            yield from _certificate_problem(document, (*path, "ca"), ca, _AUTHORITIES)
 
 
 def _certificates(document: Document) -> Iterator[tuple[Path, str, str]]:
     """The path of each `tls` table that names its files, with certificate and key file."""
-    data = document.data if isinstance(document.data, Mapping) else {}
-    for index, listener in tables(data, "listeners"):
-        path: Path = ("listeners", index, "tls")
-        tls = listener.get("tls")
-        cert = tls.get("cert") if isinstance(tls, Mapping) else None
-        key = tls.get("key", cert) if isinstance(tls, Mapping) else None
+    for path, tls in (*_listeners_tls(document), *_pools_tls(document)):
+        cert = tls.get("cert")
+        key = tls.get("key", cert)
         if not (isinstance(cert, str) and cert and isinstance(key, str) and key):
             continue
         if not document.unread & {(*path, "cert"), (*path, "key")}:
             yield path, cert, key
 
 
-def _certificate_problem(document: Document, path: Path, cert: str) -> Iterator[Problem]:
+def _listeners_tls(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The `tls` tables of listeners, with their paths."""
+    data = document.data if isinstance(document.data, Mapping) else {}
+    for index, listener in tables(data, "listeners"):
+        tls = listener.get("tls")
+        if isinstance(tls, Mapping):
+            yield ("listeners", index, "tls"), tls
+
+
+def _pools_tls(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The `tls` tables of pools, with their paths."""
+    pools = document.data.get("pools") if isinstance(document.data, Mapping) else None
+    for name, pool in pools.items() if isinstance(pools, Mapping) else ():
+        tls = pool.get("tls") if isinstance(pool, Mapping) else None
+        if isinstance(tls, Mapping):
+            yield ("pools", name, "tls"), tls
+
+
+def _certificate_problem(document: Document, at: Path, file: str, accepted: str) -> Iterator[Problem]:
     try:
-        x509.load_pem_x509_certificates(FilePath(cert).read_bytes())
+        x509.load_pem_x509_certificates(FilePath(file).read_bytes())
     except OSError as error:
-        yield document.problem((*path, "cert"), f'"{cert}" ({error.strerror})', _CERTIFICATE)
+        yield document.problem(at, f'"{file}" ({error.strerror})', accepted)
     except ValueError:
-        yield document.problem((*path, "cert"), f'"{cert}", in which there is none', _CERTIFICATE)
+        yield document.problem(at, f'"{file}", in which there is none', accepted)
 
 
 def _key_problem(document: Document, path: Path, key: str, cert: str) -> Iterator[Problem]:

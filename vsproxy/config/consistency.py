@@ -31,6 +31,7 @@ def contradictions(data: Any) -> Iterator[Contradiction]:
         if isinstance(pool, Mapping):
             yield from _hash_key(("pools", name), pool)
             yield from _servers(("pools", name), pool)
+            yield from _pool_tls(("pools", name), pool)
 
 
 def raise_contradictions(data: Any) -> None:
@@ -113,6 +114,26 @@ def _hash_key(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:
         yield (*at, "balance"), '"hash" without hash_key', accepted
     if not hashed and key is not None:
         yield (*at, "hash_key"), "a key to hash by, but nothing that hashes", 'balance = "hash" beside it'
+
+
+def _pool_tls(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:
+    tls = pool.get("tls")
+    health = pool.get("health")
+    if not tls or tls == "false":
+        if isinstance(health, Mapping) and health.get("tls") in (True, "true"):
+            yield (*at, "health", "tls"), "true in a pool without tls", "tls = true in the pool"
+        return
+    for index, server in tables(pool, "servers"):
+        address = _parsed(parse_address, server.get("address"))
+        if address is not None and address.kind == "unix":
+            place = (*at, "servers", index, "address")
+            yield place, f'"{address}" in a pool with tls', "servers on TCP, or a pool without tls"
+    if not isinstance(tls, Mapping):
+        return
+    if tls.get("key") is not None and tls.get("cert") is None:
+        yield (*at, "tls", "key"), "a key without cert", "cert beside it"
+    if tls.get("verify") in (False, "false") and tls.get("ca") is not None:
+        yield (*at, "tls", "ca"), "a ca with verify = false", "ca with verify = true"
 
 
 def _servers(at: Path, pool: Mapping[str, Any]) -> Iterator[Contradiction]:

@@ -15,6 +15,7 @@ from vsproxy.config.consistency import contradictions, raise_contradictions
 from vsproxy.config.pools import (
     HealthConfig,
     PoolConfig,
+    PoolTls,
     RetryConfig,
     Section,
     ServerConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "ListenerConfig",
     "LogSection",
     "PoolConfig",
+    "PoolTls",
     "ProxySection",
     "ResolverSection",
     "RetryConfig",
@@ -78,8 +80,8 @@ class ProxySection(Section):
         description=(
             "Let the kernel move bodies of known length, from 1 MiB on, between plain connections: up to 64 at once "
             "per worker, with up to 24 MiB of its memory in all. All others pass through the process: more than that, "
-            "chunked bodies, those of TLS listeners, tunnels, and everything where there is no splice (not Linux, a "
-            "sandbox that forbids it, less than 544 descriptors)."
+            "chunked bodies, those with TLS on either side, tunnels, and everything where there is no splice (not "
+            "Linux, a sandbox that forbids it, less than 544 descriptors)."
         ),
     )
 

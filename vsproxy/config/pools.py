@@ -8,11 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vsproxy.config.types import (
     Duration,
+    FileName,
     Flag,
     HashKey,
     HostField,
+    OnOrTable,
     RetryCauseFrom,
     ServerAddress,
+    ServerName,
     Statuses,
     Target,
     Text,
@@ -67,6 +70,41 @@ class Timeouts(Section):
     read: Duration = Field(default=60.0, gt=0, description="Between two reads from the server.")
 
 
+class PoolTls(Section):
+    """TLS to the servers of a pool; `tls = true` takes all defaults.
+
+    A server has to show a certificate that is valid, that the CA vouches for, and that is for its name; else it is
+    as good as not reachable. Files are followed: what changes in them is used for new connections within seconds.
+    """
+
+    ca: FileName | None = Field(
+        default=None,
+        description="File with the certificates (PEM) that are trusted to vouch for servers. Default: the system's.",
+    )
+    cert: FileName | None = Field(
+        default=None,
+        description="File with a certificate chain of our own (PEM), for servers that ask for one. Default: none.",
+    )
+    key: FileName | None = Field(
+        default=None, description="File with its private key, PEM. Default: the key is in the file of `cert`."
+    )
+    verify: Flag = Field(
+        default=True,
+        description=(
+            "`false`: take any certificate, of anybody, for any name. Encrypted, but not safe from who sits in between."
+        ),
+    )
+    server_name: ServerName | None = Field(
+        default=None,
+        description=(
+            "Name that the certificate has to be for, and that the server is told (SNI). Default: its host as in "
+            "`address`; of `srv:` the domain of the service. An IP address is looked for in the certificate, but not "
+            "told."
+        ),
+    )
+    min_version: Literal["1.2", "1.3"] = Field(default="1.2", description="Oldest TLS version accepted.")
+
+
 class HealthConfig(Section):
     """Active checks. Without this section there are none, and servers start up."""
 
@@ -91,6 +129,12 @@ class HealthConfig(Section):
     )
     port: Whole | None = Field(
         default=None, ge=1, le=65535, description="Port to check. Default: the port that carries traffic."
+    )
+    tls: Flag | None = Field(
+        default=None,
+        description=(
+            "`false`: check without TLS where traffic has it, such as on a `port` of its own. Default: as traffic."
+        ),
     )
     fall: Whole = Field(default=3, ge=1, description="Failed checks in a row that take the server down.")
     rise: Whole = Field(default=2, ge=1, description="Good checks in a row that bring it up again.")
@@ -192,6 +236,9 @@ class PoolConfig(Section):
         ),
     )
     servers: tuple[ServerConfig, ...] = Field(min_length=1, description="The servers; at least one.")
+    tls: Annotated[PoolTls | None, *OnOrTable] = Field(
+        default=None, description="Speak TLS to the servers, for checks as well. Default: plain HTTP."
+    )
     timeouts: Timeouts = Field(default=Timeouts(), description="How long a server may take.")
     health: HealthConfig | None = Field(default=None, description="Active checks. Default: none.")
     retry: RetryConfig = Field(default=RetryConfig(), description="When the next server is tried.")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic_core import CoreSchema
 
 from vsproxy.config.units import (
     DURATION_PATTERN,
@@ -114,6 +115,28 @@ def _host_field(value: object) -> str:
     return text
 
 
+def _server_name(value: object) -> str:
+    """A host name in small letters and without a final dot, or an IP address without brackets."""
+    text = _text(value)
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        # Not an address.
+        name = text.lower().removesuffix(".")
+    if not re.fullmatch(_HOST_LABELS, name) or not all(0 < len(label) < 64 for label in name.split(".")):
+        raise ValueError("not a host name")
+    return name
+
+
+def _on_or_table(value: object) -> object:
+    """`true` for a table that is empty, `false` for none."""
+    if value is True or value == "true":
+        return {}
+    if value is False or value == "false":
+        return None
+    return value
+
+
 def _token(value: object) -> str:
     text = _text(value).lower()
     if not _TOKEN.fullmatch(text):
@@ -133,6 +156,17 @@ def _hash_key(value: object) -> str:
 def _retry_cause(value: object) -> object:
     """Statuses may be written as numbers."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class _OrSwitch:
+    """In a JSON Schema: what stands here may also be `true` or `false`."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """See pydantic."""
+        inner = handler(schema)
+        return {"anyOf": [{"type": "boolean"}, *inner.get("anyOf", [inner])]}
 
 
 def _text_or_number(pattern: str, number: str) -> WithJsonSchema:
@@ -221,6 +255,14 @@ UpstreamHost = Annotated[
     str, BeforeValidator(_host_field), Accepts('"preserve", "server", or a host name, with or without port')
 ]
 UpgradeToken = Annotated[str, BeforeValidator(_token), Accepts('the name of a protocol, such as "websocket"')]
+ServerName = Annotated[
+    str, BeforeValidator(_server_name), Accepts("a host name or an IP address, without port")
+]
+OnOrTable = (
+    BeforeValidator(_on_or_table),
+    _OrSwitch(),
+    Accepts("true for the defaults, or a table", brief="true, or a table, below"),
+)
 HashKey = Annotated[
     str, BeforeValidator(_hash_key), Accepts('"client", "uri", "header:NAME" or "cookie:NAME"')
 ]

@@ -13,7 +13,17 @@ CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 def server_families(pools: Mapping[str, PoolSource]) -> Iterator[Family]:
     """Every metric with the labels pool, server and address."""
-    table = Table[ServerSource](
+    table = _table(pools)
+    yield from _traffic(table)
+    yield from _state(table)
+    yield from _durations(table)
+    secure = {name: pool for name, pool in pools.items() if pool.secure}
+    if secure:
+        yield from _tls(_table(secure))
+
+
+def _table(pools: Mapping[str, PoolSource]) -> Table[ServerSource]:
+    return Table[ServerSource](
         "vsproxy_server",
         [
             (label_text(pool=name, server=server.name, address=server.address), server)
@@ -21,9 +31,6 @@ def server_families(pools: Mapping[str, PoolSource]) -> Iterator[Family]:
             for server in tuple(pool.servers)
         ],
     )
-    yield from _traffic(table)
-    yield from _state(table)
-    yield from _durations(table)
 
 
 def _traffic(table: Table[ServerSource]) -> Iterator[Family]:
@@ -80,6 +87,21 @@ def _durations(table: Table[ServerSource]) -> Iterator[Family]:
         "check_duration_seconds", "Active checks, whatever their result.",
         lambda server: server.check_time, empty=False,
     )  # fmt: skip
+
+
+def _tls(table: Table[ServerSource]) -> Iterator[Family]:
+    """Of pools that speak TLS to their servers."""
+    yield table.counter(
+        "tls_handshakes", "TLS handshakes with the server that were completed.", lambda server: server.tls_handshakes
+    )
+    yield table.counter(
+        "tls_resumed", "Those of them that went on with an earlier session.", lambda server: server.tls_resumed
+    )
+    yield table.counter(
+        "tls_failures",
+        "Connections that did not come to TLS, such as for a bad certificate, or that broke its rules.",
+        lambda server: server.tls_failures,
+    )
 
 
 def by_class(statuses: Sequence[int]) -> dict[str, int]:

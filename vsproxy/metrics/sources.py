@@ -12,7 +12,8 @@ class ServerSource(Protocol):
     """What is read of a server; `vsproxy.upstream.server.Server` is one.
 
     `statuses` counts responses by the first digit of their status, `changes` how often each state was
-    entered, in the order of `STATE_NAMES`. `check_successes` and `check_failures` count active checks.
+    entered, in the order of `STATE_NAMES`. `check_successes` and `check_failures` count active checks,
+    `tls_handshakes` those that were completed, `tls_resumed` those of them that went on with a session.
     """
 
     name: str
@@ -29,6 +30,9 @@ class ServerSource(Protocol):
     check_successes: int
     check_failures: int
     check_time: Histogram
+    tls_handshakes: int
+    tls_resumed: int
+    tls_failures: int
 
     @property
     def address(self) -> str:
@@ -55,6 +59,10 @@ class PoolSource(Protocol):
     no_server: int
     statuses: list[int]
     duration: Histogram
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken to its servers."""
 
     @property
     def queued(self) -> int:

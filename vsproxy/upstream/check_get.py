@@ -6,7 +6,10 @@ import asyncio
 from typing import Any
 
 from vsproxy.errors import BadMessage, VsproxyError
-from vsproxy.upstream.opening import Header, open_connection
+from vsproxy.upstream.connect import establish
+from vsproxy.upstream.opening import Header
+from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 from vsproxy.wire.body import BodyReader
 from vsproxy.wire.message import ResponseHead
 from vsproxy.wire.response import ResponseParser, response_body_mode
@@ -41,9 +44,9 @@ class CheckGet:
         self._head = ResponseHead()
         self._rest = b""
 
-    async def open(self, host: str, port: int, header: Header | None) -> None:
-        """Connect; the arguments are those of `open_connection`. Raises OSError."""
-        await open_connection(host, port, self._protocol, header)
+    async def open(self, server: Server, port: int, tls: ClientTls | None, header: Header | None) -> None:
+        """Connect; the arguments are those of `establish`. Raises OSError."""
+        await establish(server, port, self._protocol, tls, None, header)
 
     async def head(self, request: bytes) -> int:
         """Send `request`; the status of the answer, 1xx aside except 101. Raises NoAnswer or OSError."""

@@ -25,8 +25,11 @@ def duplicate(transport: asyncio.Transport) -> int:
         return -1
 
 
-def read_answer(descriptor: int, connection: Any) -> None:
-    """Give `connection`, a protocol with `events` while its exchange lasts, what the server said before the break."""
+def read_answer(descriptor: int, connection: Any, protocol: Any) -> None:
+    """Give `protocol` what the server said before the break, as long as the exchange of `connection` lasts.
+
+    They are one, but where there is TLS in between: `connection` has `events` while its exchange lasts.
+    """
     if descriptor < 0:
         return
     received = 0
@@ -34,9 +37,9 @@ def read_answer(descriptor: int, connection: Any) -> None:
         while connection.events is not None and received < LIMIT:
             data = os.read(descriptor, 65536)
             if not data:
-                connection.eof_received()
+                protocol.eof_received()
                 return
             received += len(data)
-            connection.data_received(data)
+            protocol.data_received(data)
     except (BlockingIOError, ConnectionError):
         return

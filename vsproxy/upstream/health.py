@@ -12,6 +12,7 @@ from vsproxy.config.pools import HealthConfig
 from vsproxy.keyed_tasks import KeyedTasks
 from vsproxy.upstream.probe import Outcome, Probe
 from vsproxy.upstream.server import CHECKING, DOWN, MAINT, UP, Server
+from vsproxy.upstream.tls import ClientTls
 
 #: Intervals vary by this share either way, so that checks of many pools and balancers do not march in step.
 JITTER = 0.1
@@ -28,6 +29,7 @@ class CheckedPool(Protocol):
 
     name: str
     servers: list[Server]
+    tls: ClientTls | None
 
     def set_state(self, server: Server, state: int, reason: str) -> None:
         """The one place where a server's state changes."""
@@ -150,7 +152,7 @@ class HealthChecker:
     async def _check(self, watch: Watch) -> None:
         server = watch.server
         watch.begin()
-        outcome: Outcome = await self._probe.check(server)
+        outcome: Outcome = await self._probe.check(server, self._pool.tls)
         server.check_time.observe(outcome.seconds)
         if outcome.passed is None:
             text = f"not possible: {outcome.text}"

@@ -39,6 +39,7 @@ cdef class UpstreamConnection(Upstream):
     cdef public bint sent_end
     cdef public Server server
     cdef public Sweep sweep
+    cdef public object tls
     cdef public object transport
     cdef public Py_ssize_t unsent
     cdef public bint writing_paused

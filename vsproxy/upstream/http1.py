@@ -19,6 +19,7 @@ from vsproxy.timers import NEVER, Sweep
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.early_answer import duplicate, read_answer
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 from vsproxy.wire.body import BodyReader, chunk_end, chunk_start
 from vsproxy.wire.message import BODY_UNTIL_CLOSE, RequestHead, ResponseHead
 from vsproxy.wire.response import ResponseParser, response_body_mode
@@ -69,16 +70,18 @@ class UpstreamConnection(Upstream):
         "sent_end",
         "server",
         "sweep",
+        "tls",
         "transport",
         "unsent",
         "writing_paused",
     )
 
-    def __init__(self, server: Server, sweep: Sweep) -> None:
+    def __init__(self, server: Server, sweep: Sweep, tls: ClientTls | None = None) -> None:
         super().__init__()
         # Per connection
         self.server = server
         self.sweep = sweep
+        self.tls = tls
         self.transport: asyncio.Transport | None = None
         self.sender: Sender | None = None
         self.parser = ResponseParser()
@@ -123,7 +126,7 @@ class UpstreamConnection(Upstream):
         if self.events is None:
             self.closed_while_idle()
         elif not self.end_of_stream:
-            read_answer(self.rescue, self)
+            read_answer(self.rescue, self, self if self.tls is None else self.transport)
         self.close_rescue()
         if self.events is not None:
             self.fail("reset")

@@ -11,6 +11,7 @@ cdef class Keepalive:
     cdef public double idle_timeout
     cdef public Py_ssize_t limit
     cdef public Py_ssize_t requests
+    cdef public object tls
 
     @cython.locals(connection=UpstreamConnection, oldest=UpstreamConnection, idle=list)
     cpdef take(self, Server server, double now, bint repeatable, object introduction=*)

@@ -7,20 +7,25 @@ from vsproxy import sockets
 from vsproxy.introduction import Introduction
 from vsproxy.upstream.http1 import UpstreamConnection
 from vsproxy.upstream.server import DRAIN, MAINT, Server
+from vsproxy.upstream.tls import ClientTls
 
 _DRAIN, _MAINT = DRAIN, MAINT
 
 
 class Keepalive:
-    """A pool's limits for idle connections: how many per server, idle and total age in seconds, requests."""
+    """A pool's limits for idle connections: how many per server, idle and total age in seconds, requests.
 
-    __slots__ = ("age", "idle_timeout", "limit", "requests")
+    `tls` is what connections are to be made with (None: plain): those of another time are not kept.
+    """
+
+    __slots__ = ("age", "idle_timeout", "limit", "requests", "tls")
 
     def __init__(self, limit: int, idle_timeout: float, requests: int, age: float) -> None:
         self.limit = limit
         self.idle_timeout = idle_timeout
         self.requests = requests
         self.age = age
+        self.tls: ClientTls | None = None
 
     def take(
         self, server: Server, now: float, repeatable: bool, introduction: Introduction | None = None
@@ -46,7 +51,12 @@ class Keepalive:
                     if not oldest.lost:
                         server.note_survival(now - oldest.idle_since)
                     return None
-                if not sockets.is_quiet(connection.sender.descriptor):  # type: ignore[union-attr]
+                if connection.tls is not None:
+                    # What has come may be a session ticket as well as the end, and its transport will say soon.
+                    # Until then it is not for such a request, and nothing is held against the server.
+                    if not sockets.is_quiet(connection.transport.sender.descriptor):  # type: ignore[union-attr]
+                        return None
+                elif not sockets.is_quiet(connection.sender.descriptor):  # type: ignore[union-attr]
                     idle.pop()
                     server.note_idle_close(now - connection.idle_since)
                     connection.close()
@@ -63,6 +73,7 @@ class Keepalive:
         if (
             not connection.reusable
             or connection.lost
+            or connection.tls is not self.tls
             or self.limit == 0
             or server.removed
             or server.state == _DRAIN

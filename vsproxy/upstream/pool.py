@@ -21,6 +21,7 @@ from vsproxy.upstream.pool_traffic import PoolTraffic
 from vsproxy.upstream.resolve import is_name
 from vsproxy.upstream.server import CHECKING, DOWN, DRAIN, MAINT, STATE_NAMES, UP, Server
 from vsproxy.upstream.slow_start import SlowStart
+from vsproxy.upstream.tls import ClientTls
 from vsproxy.upstream.waiting import Waiting
 from vsproxy.wire.message import RequestHead
 
@@ -38,8 +39,9 @@ class Pool(PoolTraffic):
     `on_server_added(server)` for each new one, `on_changed()` after anything that a worker has to know.
     """
 
-    def __init__(self, name: str, config: PoolConfig, sweep: Sweep) -> None:
+    def __init__(self, name: str, config: PoolConfig, sweep: Sweep, tls: ClientTls | None = None) -> None:
         super().__init__(name)
+        self.tls = tls
         self.sweep = sweep
         self.slot = -1
         self.serial = 0
@@ -89,6 +91,7 @@ class Pool(PoolTraffic):
         self.keepalive = Keepalive(
             config.keepalive, config.keepalive_timeout, config.keepalive_requests, config.keepalive_age
         )
+        self.keepalive.tls = self.tls
         self.hashing = config.balance == "hash"
         self.introduces = config.proxy_protocol or ""
         self.connect_timeout = config.timeouts.connect
@@ -99,6 +102,15 @@ class Pool(PoolTraffic):
         self.retry_causes = frozenset(config.retry.on)
         statuses = {int(cause) for cause in config.retry.on if cause.isdecimal()}
         self.retry_statuses = bytes([status in statuses for status in range(600)])
+
+    def use_tls(self, tls: ClientTls | None) -> None:
+        """Connect with `tls` from now on (None: plain); connections that were made otherwise carry nothing more."""
+        if tls is not self.tls:
+            self.tls = tls
+            self.keepalive.tls = tls
+            for server in self.servers:
+                server.tls_trouble = ""
+                self.keepalive.drop_all(server)
 
     def update(self, config: PoolConfig) -> None:
         """Reload: servers that stay keep their state, counters and connections."""
@@ -350,6 +362,11 @@ class Pool(PoolTraffic):
             if server is None:
                 return
             self.queue.next().on_server(server)
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken to its servers."""
+        return self.tls is not None
 
     @property
     def queued(self) -> int:

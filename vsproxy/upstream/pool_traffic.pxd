@@ -24,6 +24,7 @@ cdef class PoolTraffic(Timed):
     cdef public double retry_timeout
     cdef public double send_timeout
     cdef public list statuses
+    cdef public object tls
     cdef public Py_ssize_t tries
     cdef public Py_ssize_t up_count
 

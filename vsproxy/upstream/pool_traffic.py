@@ -8,6 +8,7 @@ from vsproxy.timers import Timed
 from vsproxy.upstream.balancer import Balancer
 from vsproxy.upstream.keepalive import Keepalive
 from vsproxy.upstream.server import Server
+from vsproxy.upstream.tls import ClientTls
 from vsproxy.upstream.waiting import Waiting, WaitingLine
 from vsproxy.wire.message import RequestHead
 
@@ -36,6 +37,7 @@ class PoolTraffic(Timed):
         "retry_timeout",
         "send_timeout",
         "statuses",
+        "tls",
         "tries",
         "up_count",
     )
@@ -61,6 +63,8 @@ class PoolTraffic(Timed):
         self.no_server = 0
         self.statuses = [0, 0, 0, 0, 0, 0]
         self.duration = Histogram()
+        #: None: plain HTTP is spoken to the servers.
+        self.tls: ClientTls | None = None
 
     def key_of(self, head: RequestHead, client: str) -> int:
         """What `balance = "hash"` hashes of a request."""

@@ -114,7 +114,7 @@ class PassiveRecovery:
     async def _accepts(self, server: Server) -> bool:
         try:
             async with asyncio.timeout(self._timeout):
-                await try_connect(server.host, server.port, self._introduces)
+                await try_connect(server, server.port, self._pool.tls, self._introduces)
         except OSError as error:
             server.last_check = describe(error)
             return False

@@ -48,6 +48,12 @@ cdef class Server:
     cdef public Py_ssize_t bytes_received
     cdef public list statuses
     cdef public dict failures
+    cdef public Py_ssize_t tls_handshakes
+    cdef public Py_ssize_t tls_resumed
+    cdef public Py_ssize_t tls_failures
+
+    cdef public object tls_session
+    cdef public str tls_trouble
 
     cpdef bint is_full(self)
     cpdef bytes host_field(self)

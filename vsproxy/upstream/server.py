@@ -72,6 +72,11 @@ class Server:
         "state_reason",
         "state_since",
         "statuses",
+        "tls_failures",
+        "tls_handshakes",
+        "tls_resumed",
+        "tls_session",
+        "tls_trouble",
         "weight",
     )
 
@@ -137,6 +142,13 @@ class Server:
         self.bytes_received = 0
         self.statuses = [0, 0, 0, 0, 0, 0]
         self.failures: dict[str, int] = {}
+        self.tls_handshakes = 0
+        self.tls_resumed = 0
+        self.tls_failures = 0
+
+        # What TLS keeps with it: the session to go on with, and whose it is; what was said last of a failure
+        self.tls_session: object = None
+        self.tls_trouble = ""
 
     def __repr__(self) -> str:
         return f"<Server {self.pool_name}/{self.name} {self.address} {STATE_NAMES[self.state]}>"
