@@ -45,7 +45,7 @@ async def curl(proxy: Proxy, certificates: Certificates, *arguments: str) -> tup
     secure, plain = (address.rpartition(":")[2] for address in proxy.addresses[:2])
     hosts = ("--connect-to", f"{HOST}:443:127.0.0.1:{secure}", "--connect-to", f"{HOST}:80:127.0.0.1:{plain}")
     process = await asyncio.create_subprocess_exec(
-        *("curl", "-sS", "--noproxy", "*", "--cacert", str(certificates.ca), *hosts, *arguments),
+        *("curl", "-sS", "--http1.1", "--noproxy", "*", "--cacert", str(certificates.ca), *hosts, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
