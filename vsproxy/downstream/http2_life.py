@@ -91,7 +91,10 @@ class Http2Life(StreamOwner):
         self.origin = origin
         self.sweep = serving.sweep
         self.loop = asyncio.get_running_loop()
-        self.session = Http2Session(MAX_STREAMS, FIRST_WINDOW, MAX_STREAMS * FIRST_WINDOW + MOST_WINDOW)
+        # Twice what all streams may have under way: the library tells the client of credit for the connection only when
+        # it has half of the window to give, and the other half has to be enough.
+        window = 2 * (MAX_STREAMS * FIRST_WINDOW + MOST_WINDOW)
+        self.session = Http2Session(MAX_STREAMS, FIRST_WINDOW, window)
         self.transport: asyncio.Transport | None = None
         self.sender: Sender | None = None
         self.forwarding: Forwarding | None = None
