@@ -45,6 +45,7 @@ RATIOS: dict[str, tuple[Target, ...]] = {
     "tls-keepalive": (Target(1.00, 0.90),),
     "tls-full": (Target(1.30, 1.05),),
     "tls-resumed": (Target(1.30, 1.05),),
+    "http2": (Target(1.10, 0.90),),
     "download": (Target(0.75, 0.55),),
     "upload": (Target(0.75, 0.55),),
     "download-tls": (Target(1.05, 0.90),),

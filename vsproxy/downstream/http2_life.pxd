@@ -13,6 +13,7 @@ cdef int _NO_ERROR
 cdef Py_ssize_t _OUTPUT
 cdef double _NOTICE_TIME, _LOOK_TIME
 cdef double _LAST_WORDS
+cdef Py_ssize_t _LINGERING
 cdef int _STAYING, _NOTICED, _LEFT
 
 

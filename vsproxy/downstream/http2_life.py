@@ -43,6 +43,10 @@ _NOTICE_TIME, _LOOK_TIME = NOTICE_TIME, LOOK_TIME
 LAST_WORDS = 1.0
 _LAST_WORDS = LAST_WORDS
 
+# In place of a number of unsent bytes: the client has been told, and what it still sends is dropped.
+LINGERING = -1
+_LINGERING = LINGERING
+
 # How far the end is.
 STAYING, NOTICED, LEFT = range(3)
 _STAYING, _NOTICED, _LEFT = STAYING, NOTICED, LEFT
@@ -248,7 +252,13 @@ class Http2Life(StreamOwner):
         if self.unsent >= 0 and unsent != self.unsent:
             self.unsent = unsent
             self.write_limit = now + self.settings.send_timeout
-        elif now >= self.write_limit:
+        elif now < self.write_limit:
+            return
+        elif self.unsent == _LINGERING:
+            self.unsent = unsent
+            self.write_limit = now + _LAST_WORDS
+            self.transport.close()  # type: ignore[union-attr]
+        else:
             self.reset()
 
     # The end
@@ -281,7 +291,7 @@ class Http2Life(StreamOwner):
         self.close_streams()
         # What still comes is dropped for a while, so that a reset does not destroy what was said.
         self.write_limit = self.sweep.now + _LAST_WORDS
-        self.unsent = -1
+        self.unsent = _LINGERING
         if self.transport.can_write_eof():  # type: ignore[union-attr]
             self.transport.write_eof()  # type: ignore[union-attr]
 
