@@ -68,7 +68,7 @@ def test_its_own_check_can_fail(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", PEERS)
 def test_what_a_scenario_wants_is_in_its_configuration(tmp_path: Path, name: str) -> None:
     peer = PEERS[name]
-    text = {kind: peer.write_config(setup(tmp_path, kind)).read_text() for kind in SETUPS}
+    text = {kind: peer.write_config(setup(tmp_path, kind)).read_text() for kind in SETUPS if kind != "http2"}
     assert "127.0.0.2" in text["plain"]
     assert "127.0.1.100" in text["servers"]
     assert text["plain"] != text["log"]
