@@ -169,8 +169,9 @@ class Http2Life(StreamOwner):
     def resume_writing(self) -> None:
         """asyncio: there is room again."""
         self.writing_paused = False
-        self.write_limit = _NEVER
-        self.flush_soon()
+        if not self.stopped:
+            self.write_limit = _NEVER
+            self.flush_soon()
 
     # Writing
 
