@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +22,7 @@ from vsproxy.config.model import Bind, Config, ResolverSection
 from vsproxy.config.positions import Path
 from vsproxy.config.toml import Document, read_document
 from vsproxy.errors import ConfigError, Problem
+from vsproxy.tls_pair import names_of
 from vsproxy.upstream.lookup import LookupFailed
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.resolve import is_name
@@ -72,17 +74,25 @@ def certificate_problems(document: Document) -> Iterator[Problem]:
 
 
 def _certificates(document: Document) -> Iterator[tuple[Path, str, str]]:
-    """The path of each `tls` table that names its files, with certificate and key file."""
-    data = document.data if isinstance(document.data, Mapping) else {}
-    for index, listener in tables(data, "listeners"):
-        path: Path = ("listeners", index, "tls")
-        tls = listener.get("tls")
-        cert = tls.get("cert") if isinstance(tls, Mapping) else None
-        key = tls.get("key", cert) if isinstance(tls, Mapping) else None
+    """The path of each table that names a pair of files, with certificate and key file."""
+    for path, table in _tables_of_pairs(document):
+        cert = table.get("cert")
+        key = table.get("key", cert)
         if not (isinstance(cert, str) and cert and isinstance(key, str) and key):
             continue
         if not document.unread & {(*path, "cert"), (*path, "key")}:
             yield path, cert, key
+
+
+def _tables_of_pairs(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    data = document.data if isinstance(document.data, Mapping) else {}
+    for index, listener in tables(data, "listeners"):
+        path: Path = ("listeners", index, "tls")
+        tls = listener.get("tls")
+        if isinstance(tls, Mapping):
+            yield path, tls
+            for number, pair in tables(tls, "certificates"):
+                yield (*path, "certificates", number), pair
 
 
 def _certificate_problem(document: Document, path: Path, cert: str) -> Iterator[Problem]:
@@ -124,7 +134,8 @@ def warnings(checked: Checked) -> list[Problem]:
     """What is worth knowing and keeps nothing from running; empty if there are mistakes."""
     if checked.config is None:
         return []
-    return [*_expired(checked.document), *_unresolved(checked.document, checked.config)]
+    document = checked.document
+    return [*_expired(document), *_nameless(document), *_unresolved(document, checked.config)]
 
 
 def _expired(document: Document) -> Iterator[Problem]:
@@ -136,6 +147,14 @@ def _expired(document: Document) -> Iterator[Problem]:
             yield document.problem(
                 (*path, "cert"), f'warning: the certificate in "{cert}" ended on {ended}', ""
             )
+
+
+def _nameless(document: Document) -> Iterator[Problem]:
+    """Certificates beside the first that nobody can ask for."""
+    for path, cert, _ in _certificates(document):
+        if "certificates" in path and not names_of(x509.load_pem_x509_certificates(FilePath(cert).read_bytes())[0]):
+            message = f'warning: the certificate in "{cert}" has no name of a host, so no client gets it'
+            yield document.problem((*path, "cert"), message, "")
 
 
 def _unresolved(document: Document, config: Config) -> Iterator[Problem]:
