@@ -1,6 +1,6 @@
 """Makes certificates for development: a throw-away CA, and a server certificate signed by it.
 
-    python certs/generate.py [NAME ...] [--out DIRECTORY] [--days DAYS] [--force]
+    python certs/generate.py [NAME ...] [--only] [--rsa] [--out DIRECTORY] [--days DAYS] [--force]
 
 Writes `ca.pem` (for clients to trust), `server.pem` and `server.key` (for the listener). The CA's own key is
 never written: who trusts this CA must not have to fear that somebody else signs with it.
@@ -18,13 +18,16 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DEFAULT_NAMES = ("localhost", "127.0.0.1", "::1")
 DEFAULT_DAYS = 365
 # Clocks of virtual machines may be behind.
 _BACKDATED = datetime.timedelta(hours=1)
+_RSA_BITS = 2048
+
+_PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,20 @@ class Issued:
     key: bytes
 
 
-def issue(names: tuple[str, ...] = (), days: float = DEFAULT_DAYS) -> Issued:
-    """A new CA and a server certificate for `DEFAULT_NAMES` and `names` (hosts, wildcards, addresses)."""
+def issue(
+    names: tuple[str, ...] = (), days: float = DEFAULT_DAYS, only: bool = False, rsa_key: bool = False
+) -> Issued:
+    """A new CA and a server certificate for `DEFAULT_NAMES` and `names` (hosts, wildcards, addresses).
+
+    With `only`, for `names` alone; with `rsa_key`, its key is an RSA key and not one of an elliptic curve.
+    """
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("vsproxy development CA")
     ca = _sign_ca(ca_key, ca_name, end)
-    server_key = ec.generate_private_key(ec.SECP256R1())
-    all_names = tuple(dict.fromkeys(DEFAULT_NAMES + names))
-    server = _sign_server(server_key.public_key(), all_names, ca_key, ca_name, end)
+    server_key = _server_key(rsa_key)
+    all_names = names if only else tuple(dict.fromkeys(DEFAULT_NAMES + names))
+    server = _sign_server(server_key, all_names, ca_key, ca_name, end)
     return Issued(
         ca=ca.public_bytes(serialization.Encoding.PEM),
         certificate=server.public_bytes(serialization.Encoding.PEM),
@@ -52,6 +60,12 @@ def issue(names: tuple[str, ...] = (), days: float = DEFAULT_DAYS) -> Issued:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),
     )
+
+
+def _server_key(rsa_key: bool) -> _PrivateKey:
+    if rsa_key:
+        return rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def write(issued: Issued, directory: Path, force: bool = False) -> list[Path]:
@@ -77,12 +91,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="more names or addresses for the certificate"
     )
+    parser.add_argument(
+        "--only", action="store_true", help="leave out localhost, 127.0.0.1 and ::1, which are in it otherwise"
+    )
+    parser.add_argument("--rsa", action="store_true", help="an RSA key (default: of the elliptic curve P-256)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="directory (default: certs/)")
     parser.add_argument("--days", type=int, default=DEFAULT_DAYS, help="validity (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace the files of an earlier run")
     options = parser.parse_args(arguments)
+    if options.only and not options.names:
+        parser.error("--only takes a NAME")
     try:
-        paths = write(issue(tuple(options.names), options.days), options.out, options.force)
+        issued = issue(tuple(options.names), options.days, options.only, options.rsa)
+        paths = write(issued, options.out, options.force)
     except FileExistsError as exc:
         print(f"{exc}: already there; --force replaces them", file=sys.stderr)
         return 1
@@ -105,12 +126,13 @@ def _sign_ca(key: ec.EllipticCurvePrivateKey, name: x509.Name, end: datetime.dat
 
 
 def _sign_server(
-    public: ec.EllipticCurvePublicKey,
+    server_key: _PrivateKey,
     names: tuple[str, ...],
     ca_key: ec.EllipticCurvePrivateKey,
     ca_name: x509.Name,
     end: datetime.datetime,
 ) -> x509.Certificate:
+    public = server_key.public_key()
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     return (
         _builder(_name("vsproxy development server"), ca_name, public, end)
@@ -125,7 +147,10 @@ def _sign_server(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, end: datetime.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    end: datetime.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

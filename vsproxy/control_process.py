@@ -9,6 +9,8 @@ from functools import partial
 
 from vsproxy.admin.server import AdminServer
 from vsproxy.binding import BoundAddress
+from vsproxy.certificate_files import ChangeCounts
+from vsproxy.certificate_watch import CertificateWatch
 from vsproxy.channel import Channel
 from vsproxy.config.model import Config
 from vsproxy.control import PoolControl, follow_all
@@ -16,12 +18,13 @@ from vsproxy.directory import Directory, Registry, read_directory, write_directo
 from vsproxy.errors import VsproxyError
 from vsproxy.messages import MessageLog
 from vsproxy.metrics import Metrics
-from vsproxy.orders import Cancel, Commit, Drain, Prepare, Prepared, Ready, Switched
+from vsproxy.orders import Cancel, Commit, Drain, Found, Prepare, Prepared, Ready, Renew, Switched
 from vsproxy.process import Child, Pulse
 from vsproxy.rows import check_record, failures_of, restore_checks
-from vsproxy.shared_state import SharedState
+from vsproxy.shared_state import SharedState, publish_json, read_json
 from vsproxy.socket_passing import unpacked
 from vsproxy.timers import Sweep
+from vsproxy.tls_pair import Pairs
 from vsproxy.totals import Totals
 from vsproxy.turns import turns_of
 from vsproxy.upstream.endpoint import Endpoint
@@ -43,18 +46,13 @@ log = logging.getLogger("vsproxy")
 
 
 class ControlProcess(Child):
-    """`admin_socket` is bound by the supervisor, so that scrapes wait for us when we are started again."""
+    """`admin` is bound by the supervisor, so that scrapes wait for us when we are started again; `pairs` are the
+    certificates in force, `pool_tls` is what was loaded for pools."""
 
     def __init__(
-        self,
-        version: int,
-        config: Config,
-        channel: Channel,
-        state: SharedState,
-        admin: BoundAddress | None,
-        pool_tls: Mapping[str, ClientTls],
-        messages: MessageLog,
-    ) -> None:
+        self, version: int, config: Config, channel: Channel, state: SharedState, admin: BoundAddress | None,
+        pool_tls: Mapping[str, ClientTls], pairs: Pairs, messages: MessageLog,
+    ) -> None:  # fmt: skip
         super().__init__(channel)
         self.config = config
         self.pools: dict[str, Pool] = {}
@@ -80,6 +78,10 @@ class ControlProcess(Child):
         self._unpublished = False
         self._beats = 0
         self._look: asyncio.TimerHandle | None = None
+        self._pairs = pairs
+        earlier = {cert: ChangeCounts(*counts) for cert, counts in read_json(state.certificates).items()}
+        self.watch = CertificateWatch(self._on_found, earlier)
+        self._told_counts: object = None
         self._totals = Totals(state, self)
         self._admin: AdminServer | None = None
 
@@ -99,6 +101,8 @@ class ControlProcess(Child):
         self._predecessor = Directory()
         self._publish()
         await self._open_admin(self._admin_address)
+        self.watch.follow(self._pairs)
+        self.watch.start()
         self._state.beat(self._state.control_row, True)
         self.channel.send(Ready(self._admin.address if self._admin is not None else None))
 
@@ -107,6 +111,7 @@ class ControlProcess(Child):
         for handle in (self._publication, self._look):
             if handle is not None:
                 handle.cancel()
+        await self.watch.stop()
         for control in (*self._controls.values(), *self._fresh.values()):
             await control.stop()
         await self._names.close()
@@ -129,6 +134,8 @@ class ControlProcess(Child):
             self.channel.send(Switched(order.version))
         elif isinstance(order, Cancel):
             await self._cancel()
+        elif isinstance(order, Renew):
+            self.watch.renewed(order.pairs)
         elif isinstance(order, Drain):
             self._totals.draining = True
 
@@ -211,6 +218,7 @@ class ControlProcess(Child):
         follow_all(self._controls, self.config, config, tls)
         self._tls_watch.follow(config, self.pools, tls)
         self.config = config
+        self.watch.follow(order.pairs)
         # Not before all of it is so: workers switch when they read it.
         self._version = order.version
         self._publish()
@@ -309,10 +317,22 @@ class ControlProcess(Child):
         self._state.beat(self._state.control_row, bool(self.pools) or not self.config.pools)
         turns = turns_of(sum(len(pool.servers) for pool in self.pools.values()))
         self._write_checks(turns)
+        self._write_counts()
         self._beats += 1
         if self._beats % (LOOK_EVERY * turns) == 0:
             # Whoever had a failure has poked us; this is for the one who died before it could.
             self._look_at_failures()
+
+    def _on_found(self, pairs: Pairs) -> None:
+        """There are new certificates: the supervisor tells all, and us. If it did not hear, they are found again."""
+        self.channel.send(Found(pairs))
+
+    def _write_counts(self) -> None:
+        """What became of new certificates: for a successor."""
+        counts = self.watch.counts
+        if counts != self._told_counts:
+            self._told_counts = counts
+            publish_json(self._state.certificates, counts)
 
     def _write_checks(self, turns: int) -> None:
         """Of one in `turns` servers, whose turn it is."""

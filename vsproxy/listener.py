@@ -12,14 +12,14 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vsproxy.binding import BoundAddress, open_address
+from vsproxy.binding import BoundAddress, ListenerKey, open_address
 from vsproxy.config.model import ListenerConfig
 from vsproxy.descriptors import Descriptors, low_mark
 from vsproxy.entrance import Entrance, MakeProtocol
 from vsproxy.errors import VsproxyError
 from vsproxy.front_gate import FrontGate
 from vsproxy.listener_stats import ListenerStats
-from vsproxy.tls import ServerTls, load_server_tls
+from vsproxy.tls_front import ServerTls, load_tls
 from vsproxy.tls_gate import TlsGate
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -50,7 +50,7 @@ class Listener:
 
     `make_protocol` is called once per connection. `tls` is the TLS side of `config` if it was loaded already;
     otherwise that is done here and raises VsproxyError if the certificate is unusable. `max_connections` is
-    divided among `sharers` processes.
+    divided among `sharers` processes. `number` tells it from others with the same configured address.
     """
 
     def __init__(
@@ -62,9 +62,10 @@ class Listener:
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
         tls: ServerTls | None = None,
         sharers: int = 1,
+        number: int = 0,
     ) -> None:
         if config.tls is not None and tls is None:
-            tls = load_server_tls(config.tls)
+            tls = load_tls(config.tls)
         self.stats = ListenerStats(descriptors, self._on_room)
         self._loop = loop
         self._descriptors = descriptors
@@ -74,6 +75,7 @@ class Listener:
         self._batch = 1
         self._full_turns = 0
         self._sharers = sharers
+        self._number = number
         self._set_terms(Terms(config, make_protocol, tls))
         self._bound: BoundAddress | None = None
         self._watching = False
@@ -93,9 +95,20 @@ class Listener:
         return str(self._bound.bind if self._bound else self.config.bind)
 
     @property
+    def key(self) -> ListenerKey:
+        """Which one of the configuration it is."""
+        return str(self.config.bind), self._number
+
+    @property
     def certificate_expiry(self) -> float | None:
-        """When the certificate expires, in seconds since 1970; None without TLS."""
-        return self.terms.tls.expiry if self.terms.tls is not None else None
+        """When the first of its certificates expires, in seconds since 1970; None without TLS."""
+        return self.terms.tls.table.expiry if self.terms.tls is not None else None
+
+    @property
+    def certificates(self) -> dict[str, float]:
+        """When each of its certificates expires, by file."""
+        table = self.terms.tls.table if self.terms.tls is not None else None
+        return {files.cert: pair.expiry for files, pair in table.pairs.items()} if table is not None else {}
 
     def bind(self, bound: BoundAddress | None = None) -> None:
         """Open the listening sockets, or take over `bound`; clients queue from here on. Raises VsproxyError."""
@@ -118,7 +131,10 @@ class Listener:
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
         self._entrance.make_protocol = terms.make_protocol
-        self._entrance.context = terms.tls.context if terms.tls is not None else None
+        self._entrance.context = None
+        if terms.tls is not None:
+            terms.tls.front.use(terms.tls.table)
+            self._entrance.context = terms.tls.front.context
         self._fronts.networks = terms.config.proxy_protocol
         self._fronts.timeout = terms.config.header_timeout
         self._entrance.fronts = self._fronts if terms.config.proxy_protocol else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vsproxy.binding import ListenerKey
 from vsproxy.config.model import Bind, Config
+from vsproxy.tls_pair import Pairs
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,17 @@ class SocketsOf:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Make what `config` needs. Descriptors: the sockets of its new listeners; for control, of the admin port."""
+    """Make what `config` needs. Descriptors: the sockets of its new listeners; for control, of the admin port.
+
+    `pairs` are all its certificates, as they were read once for all. `fronts` has the number of the front context of
+    each TLS listener, None for one of the worker's own.
+    """
 
     version: int
     config: Config
     sockets: tuple[SocketsOf, ...]
+    pairs: Pairs
+    fronts: Mapping[ListenerKey, int | None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,13 @@ class Unlend:
     """The sibling `worker` is there again."""
 
     worker: int
+
+
+@dataclass(frozen=True)
+class Renew:
+    """These certificates have taken the place of what was in the same files."""
+
+    pairs: Pairs
 
 
 @dataclass(frozen=True)
@@ -98,3 +113,10 @@ class Switched:
     """The answer to `Commit`."""
 
     version: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """From control: there are new certificates in files that are in use, and they are good."""
+
+    pairs: Pairs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -114,11 +115,22 @@ class Child:
                 log.exception("an order of the supervisor could not be carried out: %s", type(order).__name__)
 
 
+def _on_unraisable(report: sys.UnraisableHookArgs) -> None:
+    """Python: an exception where none can be raised. A name that a client asks for in TLS and that is not ASCII is
+    one; `ssl` refuses that client by itself, and anybody could fill our log with what it has to say of it."""
+    if isinstance(report.exc_value, UnicodeDecodeError) and isinstance(report.object, bytes):
+        log.debug("no TLS: a name that is not ASCII: %r", report.object)
+    else:
+        sys.__unraisablehook__(report)
+
+
 def run_child(make: Callable[[], Child], name: str) -> int:
     """Be the process `name` until the end; the exit status. `make` is called inside the loop."""
     # What ps and top show, at most 15 bytes; where that cannot be set, it is no reason not to serve.
     with suppress(OSError), open("/proc/self/comm", "wb") as comm:
         comm.write(f"vsproxy-{name}".encode())
+
+    sys.unraisablehook = _on_unraisable
 
     async def serve() -> int:
         return await make().run()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from vsproxy.admin.server import AdminServer
 from vsproxy.background import Background
 from vsproxy.binding import ADMIN_BACKLOG, BoundAddress, ListenerKey, listener_keys, open_address
+from vsproxy.certificate_files import ChangeCounts
+from vsproxy.certificate_watch import CertificateWatch
 from vsproxy.config.model import Config
 from vsproxy.control import PoolControl, follow_all
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import Listener
 from vsproxy.metrics import Metrics
 from vsproxy.metrics.sources import ProcessSource, ReloadSource
+from vsproxy.tls_pair import Pairs, read_pairs
 from vsproxy.traffic import Change, LogCounts, Traffic
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.pool import Pool
@@ -43,6 +46,7 @@ class Proxy:
         self._changing = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
         self._background = Background()
+        self._watch = CertificateWatch(self._renew)
         self._reloads_ok = 0
         self._reloads_refused = 0
         self._last_reload_ok = True
@@ -75,6 +79,11 @@ class Proxy:
         return self._admin.address if self._admin is not None else None
 
     @property
+    def certificates(self) -> Mapping[str, ChangeCounts]:
+        """What became of new certificates, by the file that they were found in."""
+        return self._watch.counts
+
+    @property
     def access_log(self) -> LogCounts:
         """Lines of the access log since the start, written and lost."""
         return self._traffic.log_lines if self._traffic is not None else LogCounts()
@@ -104,6 +113,7 @@ class Proxy:
             self._traffic = Traffic()
             self._names = Names(self.config.resolver)
             await self._switch(self.config)
+            self._watch.start()
             self.ready = True
 
     async def reload(self, config: Config) -> None:
@@ -139,7 +149,8 @@ class Proxy:
             for key, listener in zip(listener_keys(config), config.listeners, strict=True):
                 if traffic.listener(key) is None:
                     bound[key] = open_address(listener.bind, listener.backlog)
-            change = traffic.prepare(config, bound)
+            pairs = read_pairs(config)
+            change = traffic.prepare(config, bound, pairs)
             admin = await self._open_admin(config)
             await self._prepare_pools(change, traffic, fresh)
             if self._closing is not None:
@@ -148,6 +159,7 @@ class Proxy:
             await self._undo(traffic, bound, change, admin, fresh)
             raise
         self._commit(traffic, change, fresh, admin)
+        self._watch.follow(pairs)
 
     def _commit(
         self, traffic: Traffic, change: Change, fresh: dict[str, PoolControl], admin: AdminServer | None
@@ -215,6 +227,12 @@ class Proxy:
         for control in fresh.values():
             await control.end()
 
+    def _renew(self, pairs: Pairs) -> None:
+        """Use new certificates; if something is short, they are found again."""
+        if self._traffic is not None:
+            self._traffic.renew(pairs)
+            self._watch.renewed(pairs)
+
     def reopen_logs(self) -> None:
         """Open the access log's file again, after it was renamed."""
         if self._traffic is not None:
@@ -230,6 +248,7 @@ class Proxy:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        await self._watch.stop()
         # A change that is being prepared finds that we close, and is not committed.
         if self._traffic is not None:
             await self._traffic.close(self.config.proxy.shutdown_timeout)

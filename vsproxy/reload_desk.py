@@ -11,6 +11,7 @@ from vsproxy.children import ChildProcess
 from vsproxy.config.check import load_checked
 from vsproxy.config.model import Config
 from vsproxy.errors import ConfigError, VsproxyError
+from vsproxy.front_stock import numbers
 from vsproxy.in_force import InForce, Opened
 from vsproxy.messages import MessageLog
 from vsproxy.orders import Prepare
@@ -129,10 +130,17 @@ class ReloadDesk:
             self.current.begin([child for child in (self._control, *self._workers) if child.alive])
 
     def _restart_notes(self, config: Config) -> list[str]:
+        assert self._opened is not None
+        notes = [
+            f"there is no front context left for {address}: until a restart, a TLS session there is resumed only by "
+            "the worker with which it began"
+            for address in self._opened.unshared
+        ]
         old, new = self._in_force.config.proxy.workers, config.proxy.workers
-        if old == new:
-            return []
-        return [f"proxy.workers = {new!r} takes effect at the next start; it is {self._state.workers} until then"]
+        if old != new:
+            workers = self._state.workers
+            notes.append(f"proxy.workers = {new!r} takes effect at the next start; it is {workers} until then")
+        return notes
 
     # For Reload
 
@@ -145,7 +153,9 @@ class ReloadDesk:
         elif self._opened.admin is not None:
             bound = {("admin", 0): self._opened.admin}
         sockets, descriptors = packed(bound)
-        child.send(Prepare(reload.version, reload.config, sockets), descriptors)
+        opened = self._opened
+        prepare = Prepare(reload.version, reload.config, sockets, opened.pairs, numbers(opened.leases))
+        child.send(prepare, descriptors)
 
     def before_switch(self, reload: Reload) -> None:
         """See `Host`."""

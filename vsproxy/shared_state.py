@@ -28,6 +28,8 @@ BOARD_PER_SERVER = 512
 LEAST_BOARD = 256 * 1024
 #: Bytes that a listener may take on a worker's board.
 BOARD_PER_LISTENER = 1024
+#: Bytes that the counts of a certificate take, beside the name of its file.
+BOARD_PER_CERTIFICATE = 128
 
 
 class SharedState:
@@ -35,7 +37,8 @@ class SharedState:
 
     `active` has what each worker has in progress on a server, `claims` what it may have of `max_connections`.
     `directory` is control's: servers and their states. `boards` are the workers' own, for what is not worth a
-    table. `news` is the supervisor's. `processes` has a row per worker and a last one for control.
+    table. `news` is the supervisor's, `certificates` has what control counts of these. `processes` has a row per
+    worker and a last one for control.
     """
 
     def __init__(self, workers: int, config: Config) -> None:
@@ -51,7 +54,8 @@ class SharedState:
             (workers + 1, 1, PROCESS_LAYOUT),
         )
         sizes = [Table.size(*layout) for layout in layouts]
-        texts = [2 * board] + [2 * LEAST_BOARD] * (workers + 1)
+        certificates = max(LEAST_BOARD, GROWTH * _certificate_bytes(config))
+        texts = [2 * board, 2 * certificates] + [2 * LEAST_BOARD] * (workers + 1)
         arena = Arena(sum(sizes) + sum(texts) + (len(sizes) + len(texts)) * WORD)
         tables = [
             Table(arena.take(size), *layout) for size, layout in zip(sizes, layouts, strict=True)
@@ -59,7 +63,7 @@ class SharedState:
         boards = [Board(arena.take(size)) for size in texts]
         self.workers = workers
         self.servers, self.active, self.claims, self.pools, self.checks, self.processes = tables
-        self.directory, self.news, *self.boards = boards
+        self.directory, self.certificates, self.news, *self.boards = boards
         self.worker_pokes = [Poke() for _ in range(workers)]
         self.control_poke = Poke()
 
@@ -112,9 +116,17 @@ class SharedState:
             return f"{servers} servers; there is room for {self.servers.slots // 2} until a restart"
         if len(config.listeners) > LEAST_BOARD // BOARD_PER_LISTENER:
             return f"{len(config.listeners)} listeners; there is room for {LEAST_BOARD // BOARD_PER_LISTENER}"
+        if _certificate_bytes(config) > self.certificates.capacity:
+            return "more certificates than there is room for until a restart"
         if len(config.pools) > self.pools.slots // 2:
             return f"{len(config.pools)} pools; there is room for {self.pools.slots // 2} until a restart"
         return ""
+
+
+def _certificate_bytes(config: Config) -> int:
+    """What the board of certificates has to hold, and a little more."""
+    pairs = [files for listener in config.listeners if listener.tls is not None for files in listener.tls.pairs]
+    return sum(BOARD_PER_CERTIFICATE + len(json.dumps(files.cert)) for files in set(pairs))
 
 
 def publish_json(board: Board, value: object) -> None:

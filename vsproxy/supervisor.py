@@ -22,7 +22,7 @@ from vsproxy.errors import VsproxyError
 from vsproxy.in_force import InForce
 from vsproxy.lending import Lending
 from vsproxy.messages import MessageLog
-from vsproxy.orders import Drain, Failed, Prepared, Ready, Stop, Switched
+from vsproxy.orders import Drain, Failed, Found, Prepared, Ready, Renew, Stop, Switched
 from vsproxy.process import run_child
 from vsproxy.reload_desk import FIRST_VERSION, ReloadDesk
 from vsproxy.remote import RemoteCall
@@ -124,7 +124,7 @@ class Supervisor:
         return run_child(
             lambda: Worker(
                 number, in_force.version, in_force.config, channel, self._state, in_force.sockets.of(number),
-                in_force.tls, in_force.pool_tls, self._messages,
+                in_force.pairs, in_force.tls, in_force.pool_tls, in_force.stock, self._messages,
             ),
             f"worker{number}",
         )  # fmt: skip
@@ -136,10 +136,11 @@ class Supervisor:
         return run_child(
             lambda: ControlProcess(
                 in_force.version, in_force.config, channel, self._state, in_force.admin, in_force.pool_tls,
+                in_force.pairs,
                 self._messages,
             ),
             "control",
-        )
+        )  # fmt: skip
 
     def _leave_parent(self, name: str, worker: int | None) -> None:
         """In a child: give up what is the parent's or a sibling's."""
@@ -166,11 +167,20 @@ class Supervisor:
                     continue
                 elif isinstance(message, Ready):
                     self._on_ready(child, message)
+                elif isinstance(message, Found):
+                    self._renew(message)
                 elif isinstance(message, Prepared | Switched) and self._desk.current is not None:
                     self._desk.current.answered(child, message)
         except EOFError:
             # Its end is reported by SIGCHLD too, which has the exit status.
             self._unregister(child)
+
+    def _renew(self, message: Found) -> None:
+        """There are new certificates: who is started from here on has them, and all others are told."""
+        pairs = self._in_force.renew(message.pairs)
+        for child in self._children():
+            if pairs and child.alive:
+                child.send(Renew(pairs))
 
     def _unregister(self, child: ChildProcess) -> None:
         if child.channel is not None and child.channel in self._selector.get_map():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from vsproxy.binding import ListenerKey, listener_keys
+from vsproxy.certificate_files import ChangeCounts
+from vsproxy.certificate_watch import CertificateWatch
 from vsproxy.config.model import Config, PoolConfig
 from vsproxy.metrics.sources import ProcessSource, ReloadSource
 from vsproxy.rows import (
@@ -115,6 +118,7 @@ class Present(Protocol):
 
     config: Config
     pools: dict[str, Pool]
+    watch: CertificateWatch
 
 
 class Totals:
@@ -145,7 +149,20 @@ class Totals:
         """In the order of the configuration."""
         boards = self._boards()
         addresses = dict.fromkeys(address for board in boards for address in board.get("listeners", {}))
-        return [ListenerTotals(address, boards) for address in addresses]
+        pairs = self._present.watch.pairs
+        listeners = dict(zip(listener_keys(self.config), self.config.listeners, strict=True))
+
+        def expiries(key: ListenerKey) -> dict[str, float]:
+            listener = listeners.get(key)
+            files = listener.tls.pairs if listener is not None and listener.tls is not None else ()
+            return {pair.cert: pairs[pair].expiry for pair in files if pair in pairs}
+
+        return [ListenerTotals(address, boards, expiries) for address in addresses]
+
+    @property
+    def certificates(self) -> Mapping[str, ChangeCounts]:
+        """What became of new ones, by the file of the certificate."""
+        return self._present.watch.counts
 
     @property
     def access_log(self) -> LogTotals:

@@ -27,7 +27,8 @@ from vsproxy.relay import IS_AVAILABLE, Relay
 from vsproxy.routing import Route, Router
 from vsproxy.splice import Splicer, is_available, pipes_for
 from vsproxy.timers import Sweep
-from vsproxy.tls import ServerTls, load_server_tls
+from vsproxy.tls_front import Front, ServerTls, make_tls
+from vsproxy.tls_pair import Pairs
 from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.pool import Pool
 from vsproxy.upstream.server import Server
@@ -58,16 +59,14 @@ class ServedListener:
         budget: Descriptors,
         tls: ServerTls | None,
         sharers: int,
+        number: int,
     ) -> None:
-        """Raises VsproxyError if the certificate is unusable."""
         self._serving = serving
         self._address = str(bound.bind)
-        if config.tls is not None and tls is None:
-            tls = load_server_tls(config.tls)
         self._offer = self._make_offer(config, tls)
         loop = asyncio.get_running_loop()
         self.listener = Listener(
-            config, loop, self._offer.terms.make_protocol, budget, tls=tls, sharers=sharers
+            config, loop, self._offer.terms.make_protocol, budget, tls=tls, sharers=sharers, number=number
         )
         self.listener.bind(bound)
 
@@ -83,18 +82,30 @@ class ServedListener:
         make_protocol: Any = partial(make, self._serving, settings)
         return Offer(Terms(config, make_protocol, tls), settings)
 
-    def offer_for(self, config: ListenerConfig) -> Offer:
-        """What `switch` takes; the present one if nothing differs. Raises VsproxyError for a bad certificate."""
+    def offer_for(self, config: ListenerConfig, pairs: Pairs, front: Front | None) -> Offer:
+        """What `switch` takes; the present one if nothing differs. Raises as `make_tls` does."""
         old = self._offer.terms
-        tls = load_server_tls(config.tls, old.tls) if config.tls is not None else None
-        return self._offer if (config, tls) == (old.config, old.tls) else self._make_offer(config, tls)
+        tls = make_tls(config.tls, pairs, front, old.tls) if config.tls is not None else None
+        if config != old.config:
+            return self._make_offer(config, tls)
+        if tls is old.tls:
+            return self._offer
+        # Other certificates are no reason for connections to end.
+        return Offer(old._replace(tls=tls), self._offer.settings)
 
     def switch(self, offer: Offer) -> None:
         """Serve new clients by `offer`; those that are there come back for it after their next answer."""
         if offer is not self._offer:
-            self._offer.settings.retired = True
+            if offer.settings is not self._offer.settings:
+                self._offer.settings.retired = True
             self._offer = offer
             self.listener.switch(offer.terms)
+
+    def renew(self, pairs: Pairs) -> None:
+        """Serve new clients with these, where they come from files that are ours. Raises as `make_tls` does."""
+        tls = self._offer.terms.tls
+        if tls is not None and any(tls.table.pairs.get(files) not in (None, pair) for files, pair in pairs.items()):
+            self.switch(self.offer_for(self._offer.terms.config, {**tls.table.pairs, **pairs}, tls.front))
 
     def leave(self) -> None:
         """The address is given up: no new clients, and those that are there are told with their next answer."""
@@ -171,13 +182,17 @@ class Traffic:
         self,
         config: Config,
         bound: Mapping[ListenerKey, BoundAddress],
+        pairs: Pairs,
+        fronts: Mapping[ListenerKey, Front] | None = None,
         tls: Mapping[ListenerKey, ServerTls] | None = None,
         pool_tls: Mapping[str, ClientTls] | None = None,
     ) -> Change:
-        """Make what `config` needs; `bound` has the sockets of those of its listeners that are new, `tls` what
-        was loaded for them already, `pool_tls` what was loaded for pools.
+        """Make what `config` needs; `bound` has the sockets of those of its listeners that are new, `pairs` all its
+        certificates, `fronts` the front contexts that are not for us alone, `tls` what was made of these before,
+        `pool_tls` what was loaded for pools.
 
-        Raises VsproxyError that says what is unusable, and leaves nothing behind then; `bound` stays open.
+        Raises VsproxyError or OSError that says what is unusable, and leaves nothing behind then; `bound` stays
+        open.
         """
         if pool_tls is None:
             pool_tls = load_pool_tls(config.pools, self._tls_watch.current)
@@ -186,13 +201,15 @@ class Traffic:
         try:
             for key, listener_config in zip(listener_keys(config), config.listeners, strict=True):
                 served = self._served.get(key)
+                front = (fronts or {}).get(key)
                 if served is None:
-                    loaded = tls.get(key) if tls is not None else None
+                    of_tls = listener_config.tls
+                    made = make_tls(of_tls, pairs, front, (tls or {}).get(key)) if of_tls is not None else None
                     change.fresh[key] = ServedListener(
-                        listener_config, bound[key], self.serving, self._budget, loaded, self._sharers
+                        listener_config, bound[key], self.serving, self._budget, made, self._sharers, key[1]
                     )
                 else:
-                    change.offers[key] = served.offer_for(listener_config)
+                    change.offers[key] = served.offer_for(listener_config, pairs, front)
         except BaseException:
             self.cancel(change)
             raise
@@ -248,6 +265,12 @@ class Traffic:
             self._background.run(self._see_off(served.listener))
         for served in change.fresh.values():
             served.listener.start()
+
+    def renew(self, pairs: Pairs) -> None:
+        """Clients that come from now on get these certificates. Raises OSError or VsproxyError if something is short;
+        asked again, it goes on with what is left."""
+        for served in self._served.values():
+            served.renew(pairs)
 
     def _may_splice(self) -> bool:
         if self._can_splice is None:

@@ -11,6 +11,7 @@ from vsproxy.channel import Channel
 from vsproxy.config.model import Config
 from vsproxy.directory import Directory, PoolEntry, read_directory
 from vsproxy.errors import VsproxyError
+from vsproxy.front_stock import FrontStock
 from vsproxy.messages import MessageLog
 from vsproxy.orders import (
     Cancel,
@@ -19,6 +20,7 @@ from vsproxy.orders import (
     Prepare,
     Prepared,
     Ready,
+    Renew,
     Switched,
     Unlend,
 )
@@ -26,7 +28,8 @@ from vsproxy.process import Child, Pulse
 from vsproxy.rows import restore_pool, restore_server
 from vsproxy.shared_state import SharedState, read_json
 from vsproxy.socket_passing import unpacked
-from vsproxy.tls import ServerTls
+from vsproxy.tls_front import ServerTls
+from vsproxy.tls_pair import Pairs
 from vsproxy.traffic import Change, LogCounts, Traffic
 from vsproxy.upstream.following import FollowingPool
 from vsproxy.upstream.server import Server
@@ -39,15 +42,16 @@ from vsproxy.worker_report import Reporter
 DIRECTORY_WAIT = 25.0
 #: Seconds in which failures are gathered before control hears of them.
 GATHER = 0.005
+#: Seconds until what was not possible for lack of memory or descriptors is tried again.
+RETRY = 1.0
 
 log = logging.getLogger("vsproxy")
 
 
 class Worker(Child):
-    """Number `number` of the workers. `sockets` are those of its slot.
-
-    `tls` is what was loaded for them, `pool_tls` what was for pools.
-    """
+    """Number `number` of the workers. `sockets` are those of its slot, `pairs` the certificates of all listeners,
+    `tls` what was made for these, with front contexts of `stock`, as those of later configurations will be;
+    `pool_tls` what was loaded for pools."""
 
     def __init__(
         self,
@@ -57,8 +61,10 @@ class Worker(Child):
         channel: Channel,
         state: SharedState,
         sockets: Mapping[ListenerKey, BoundAddress],
+        pairs: Pairs,
         tls: Mapping[ListenerKey, ServerTls],
         pool_tls: Mapping[str, ClientTls],
+        stock: FrontStock,
         messages: MessageLog,
     ) -> None:
         super().__init__(channel)
@@ -67,8 +73,11 @@ class Worker(Child):
         self._version = version
         self._state = state
         self._sockets = sockets
+        self._pairs = pairs
         self._tls = tls
         self._pool_tls = pool_tls
+        self._stock = stock
+        self._unused_pairs: Pairs = {}
         self._messages = messages
         self._pools: dict[str, FollowingPool] = {}
         self._traffic = Traffic(messages.lock, state.workers)
@@ -92,7 +101,9 @@ class Worker(Child):
         poke = self._state.worker_pokes[self._number]
         loop.add_reader(poke.descriptor, self._on_poke)
         self._traffic.sweep.add(Pulse(self._beat))
-        change = self._traffic.prepare(self.config, self._sockets, self._tls, self._pool_tls)
+        change = self._traffic.prepare(
+            self.config, self._sockets, self._pairs, tls=self._tls, pool_tls=self._pool_tls
+        )
         self._traffic.log_counts = LogCounts(*saved.get("log", (0, 0)))
         for served in change.fresh.values():
             listener = served.listener
@@ -130,17 +141,33 @@ class Worker(Child):
             self._fresh_sockets = {}
             # As long as control does not say what the new pools are, the old configuration goes on.
             await self._directory_of(order.version)
+            self._unused_pairs = {}
             self._switch(change)
             self._messages.commit()
             self.channel.send(Switched(order.version))
         elif isinstance(order, Cancel):
             self._cancel()
+        elif isinstance(order, Renew):
+            self._unused_pairs = {**self._unused_pairs, **order.pairs}
+            self._renew()
         elif isinstance(order, Lend):
             for key, bound in unpacked(order.sockets, descriptors).items():
                 self._borrow(order.worker, key, bound)
         elif isinstance(order, Unlend):
             for listener in self._traffic.listeners:
                 listener.give_back(order.worker)
+
+    def _renew(self) -> None:
+        """Use the new certificates; all that can keep us from it is that something is short, for a while."""
+        pairs, self._unused_pairs = self._unused_pairs, {}
+        if not pairs:
+            return
+        try:
+            self._traffic.renew(pairs)
+        except (OSError, VsproxyError) as error:
+            log.error("new certificates cannot be used yet: %s", error)
+            self._unused_pairs = pairs
+            asyncio.get_running_loop().call_later(RETRY, self._renew)
 
     def _prepare(self, order: Prepare, descriptors: list[int]) -> str:
         """What is wrong, empty if nothing is."""
@@ -149,7 +176,8 @@ class Worker(Child):
         section = order.config.log
         try:
             self._messages.prepare(section.level, section.path)
-            self._change = self._traffic.prepare(order.config, self._fresh_sockets)
+            fronts = self._stock.of(order.fronts)
+            self._change = self._traffic.prepare(order.config, self._fresh_sockets, order.pairs, fronts)
         except (OSError, VsproxyError) as error:
             self._cancel()
             return str(error)

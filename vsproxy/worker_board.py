@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from vsproxy.binding import ListenerKey
 from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
 
@@ -25,6 +26,7 @@ def listener_counts(listener: Listener) -> dict[str, Any]:
     """The counts of a listener, for JSON."""
     stats = listener.stats
     counts: dict[str, Any] = {name: getattr(stats, name) for name in _GROWING + _PRESENT}
+    counts["key"] = listener.key
     counts["certificate_expiry"] = listener.certificate_expiry
     for name in _BY_REASON:
         counts[name] = dict(getattr(stats, name))
@@ -42,9 +44,14 @@ def add_counts(stats: ListenerStats | ListenerTotals, counts: Mapping[str, Any])
 
 
 class ListenerTotals:
-    """A listener's counts, added up over the workers."""
+    """A listener's counts, added up over the workers; `certificates_of` says what is in use there."""
 
-    def __init__(self, address: str, boards: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        address: str,
+        boards: Iterable[Mapping[str, Any]],
+        certificates_of: Callable[[ListenerKey], Mapping[str, float]],
+    ) -> None:
         self.address = address
         self.accepted = 0
         self.active = 0
@@ -56,10 +63,15 @@ class ListenerTotals:
         self.proxy_failures = 0
         self.paused = False
         self.certificate_expiry: float | None = None
+        self.certificates: Mapping[str, float] = {}
         self.bad_requests: dict[str, int] = {}
         self.http2_events: dict[str, int] = {}
         for board in boards:
-            self._add(board.get("listeners", {}).get(address, {}))
+            counts = board.get("listeners", {}).get(address, {})
+            self._add(counts)
+            if "key" in counts:
+                bind, number = counts["key"]
+                self.certificates = certificates_of((bind, number))
 
     @property
     def stats(self) -> ListenerTotals:

@@ -55,6 +55,7 @@ class FakeProxy:
     access_log: LogWriter | None = None
     processes: list[ProcessSource] = field(default_factory=list)
     reloads: ReloadSource = NO_RELOADS
+    certificates: dict[str, Any] = field(default_factory=dict)
 
 
 def make_proxy() -> FakeProxy:

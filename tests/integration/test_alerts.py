@@ -201,6 +201,16 @@ async def test_a_certificate_that_expires(stage: Stage, tmp_path: Path) -> None:
         story.check()
 
 
+async def test_a_certificate_that_is_refused(stage: Stage, tmp_path: Path) -> None:
+    tls = make_tls(tmp_path, 60)
+    proxy = await stage.proxy(await stage.server(), listener={"tls": tls}, admin=ADMIN)
+    story = Story(tmp_path, await scrape(proxy))
+    Path(tls["key"]).write_text("half a key")
+    name = "vsproxy_certificate_up_to_date"
+    story.goes_on(await scrape_until(proxy, lambda found: found.values(name) == [0]), 5, "CertificateRefused")
+    story.check()
+
+
 async def test_an_access_log_that_cannot_be_written(stage: Stage, tmp_path: Path) -> None:
     log = {"access": "json", "access_path": "/dev/full"}
     proxy = await stage.proxy(await stage.server(), log=log, admin=ADMIN)

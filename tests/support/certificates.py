@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from vsproxy.config.model import TlsConfig
+from vsproxy.config.tls import PairFiles, TlsConfig
+from vsproxy.tls_front import load_tls
 
 GENERATOR = Path(__file__).parents[2] / "certs" / "generate.py"
 
@@ -27,6 +28,22 @@ class Certificates:
         """A listener's TLS with these files."""
         return TlsConfig(cert=str(self.cert), key=str(self.key))
 
+    def server_context(self) -> ssl.SSLContext:
+        """What the connections of a listener with these files begin with."""
+        tls = load_tls(self.tls)
+        tls.front.use(tls.table)
+        return tls.front.context
+
+    @property
+    def files(self) -> PairFiles:
+        """Certificate and key."""
+        return PairFiles(str(self.cert), str(self.key))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Certificate and key as they stand in a file."""
+        return {"cert": str(self.cert), "key": str(self.key)}
+
     def client_context(self) -> ssl.SSLContext:
         """A client that trusts the CA, and checks the name."""
         return ssl.create_default_context(cafile=str(self.ca))
@@ -43,8 +60,10 @@ def load_generator() -> ModuleType:
     return module
 
 
-def make_certificates(directory: Path, *names: str) -> Certificates:
-    """A CA and a server certificate for localhost and `names`, in `directory`."""
+def make_certificates(
+    directory: Path, *names: str, only: bool = False, rsa: bool = False, days: float = 365
+) -> Certificates:
+    """A CA and a server certificate for localhost (unless `only`) and `names`, in `directory`."""
     generator = load_generator()
-    ca, cert, key = generator.write(generator.issue(names), directory)
+    ca, cert, key = generator.write(generator.issue(names, days, only, rsa), directory)
     return Certificates(ca, cert, key)

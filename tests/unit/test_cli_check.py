@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from typer.testing import CliRunner, Result
 
+from support.certificates import make_certificates
 from support.nameserver import nameserver
 from vsproxy.cli import app
 
@@ -202,3 +203,37 @@ def test_a_certificate_that_has_ended_is_a_warning() -> None:
     result = checked(TLS.format(cert=cert, key=key))
     assert result.exit_code == 0
     assert 'listeners[0].tls.cert: warning: the certificate in "old.pem" ended on' in result.output
+
+
+def test_all_certificates_of_a_listener_are_opened() -> None:
+    cert, key = pair("one")
+    _, other = pair("two")
+    result = checked(
+        TLS.format(cert=cert, key=key).replace(" }\n", ', ciphers = "AES256-GMC", certificates = [\n')
+        + f'{{ cert = "none.pem", key = "{key}" }},\n'
+        + f'{{ cert = "one.pem", key = "{other}" }},\n'
+        + '{ cert = "text" },\n] }\n'
+    )
+    assert result.exit_code == 2
+    found = [line.split("; accepted")[0] for line in result.output.splitlines()]
+    assert found == [
+        'lb.toml:3: listeners[0].tls.ciphers: found "AES256-GMC" (OpenSSL has no cipher of TLS 1.2 for "AES256-GMC")',
+        'lb.toml:4: listeners[0].tls.certificates[0].cert: found "none.pem" (No such file or directory)',
+        'lb.toml:5: listeners[0].tls.certificates[1].cert: found "one.pem", which cert has already',
+        'lb.toml:5: listeners[0].tls.certificates[1].key: found "two.key", which is not the key of "one.pem"',
+        'lb.toml:6: listeners[0].tls.certificates[2].cert: found "text" (No such file or directory)',
+    ]
+
+
+def test_a_certificate_that_nobody_can_ask_for_is_a_warning(tmp_path: Path) -> None:
+    cert, key = pair("one")
+    nameless = make_certificates(tmp_path / "nameless", "10.0.0.1", only=True)
+    text = TLS.format(cert=cert, key=key).replace(
+        " }", f', certificates = [{{ cert = "{nameless.cert}", key = "{nameless.key}" }}] }}'
+    )
+    result = checked(text)
+    assert result.exit_code == 0
+    assert result.output.splitlines()[0] == (
+        f'lb.toml:3: listeners[0].tls.certificates[0].cert: warning: the certificate in "{nameless.cert}" has no name '
+        "of a host, so no client gets it"
+    )

@@ -48,6 +48,7 @@ def test_every_table_has_a_section() -> None:
         "## `[admin]`",
         "## `[[listeners]]`",
         "## `[listeners.tls]`",
+        "## `[[listeners.tls.certificates]]`",
         "## `[[routes]]`",
         "## `[pools.NAME]`",
         "## `[[pools.NAME.servers]]`",

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY, Counter, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from vsproxy.certificate_files import ChangeCounts
 from vsproxy.histogram import BOUNDS, Histogram
 from vsproxy.metrics import Metrics
 from vsproxy.metrics.listeners import MAX_REASONS, bounded
@@ -52,6 +53,7 @@ class FakeListener:
     address: str
     stats: FakeStats = field(default_factory=FakeStats)
     certificate_expiry: float | None = None
+    certificates: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,6 +69,7 @@ class FakeProxy:
     access_log: FakeLog | None = None
     processes: list[ProcessSource] = field(default_factory=list)
     reloads: ReloadSource = NO_RELOADS
+    certificates: dict[str, ChangeCounts] = field(default_factory=dict)
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -381,3 +384,27 @@ def test_a_scrape_of_many_servers_takes_no_seconds() -> None:
     body, _ = metrics.render("application/openmetrics-text")
     assert time.process_time() - began < 1.0
     assert body.count(b"\n") > 2000 * 70
+
+
+def test_certificates() -> None:
+    listeners = [
+        FakeListener("127.0.0.1:80"),
+        FakeListener("127.0.0.1:443", certificates={"a.pem": 1800000000.5, 'b".pem': 1900000000.0}),
+        FakeListener("127.0.0.1:444", certificates={"a.pem": 1800000000.5}),
+    ]
+    samples = scrape(
+        FakeProxy(
+            listeners=listeners,
+            certificates={"a.pem": ChangeCounts(3, 2, "0123"), 'b".pem': ChangeCounts(1, 4)},
+        )
+    )
+    name = "vsproxy_certificate_expiry_timestamp_seconds"
+    assert by_label(samples, name, "certificate", listener="127.0.0.1:443") == {
+        "a.pem": 1800000000.5,
+        'b".pem': 1900000000.0,
+    }
+    assert by_label(samples, name, "listener", certificate="a.pem").keys() == {"127.0.0.1:443", "127.0.0.1:444"}
+    name = "vsproxy_certificate_changes_total"
+    assert by_label(samples, name, "result", certificate="a.pem") == {"ok": 3, "refused": 2}
+    assert by_label(samples, name, "result", certificate='b".pem') == {"ok": 1, "refused": 4}
+    assert by_label(samples, "vsproxy_certificate_up_to_date", "certificate") == {"a.pem": 0, 'b".pem': 1}

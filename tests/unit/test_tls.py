@@ -21,12 +21,13 @@ from cryptography.hazmat.primitives.serialization import (
 from support.answering import ANSWER, LOOPS, Answering, strict_runner
 from support.certificates import Certificates, make_certificates
 from support.queued import until_queued
-from vsproxy.config.model import ListenerConfig, TlsConfig
+from vsproxy.config.model import ListenerConfig
+from vsproxy.config.tls import TlsConfig
 from vsproxy.config.units import parse_bind
 from vsproxy.descriptors import Descriptors
 from vsproxy.errors import VsproxyError
 from vsproxy.listener import Listener
-from vsproxy.tls import make_server_context
+from vsproxy.tls_front import load_tls
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 # A handshake record that announces 512 bytes, and the first of them.
@@ -186,14 +187,14 @@ def test_nonsense_after_the_handshake_ends_the_connection_with_an_error(
 @pytest.mark.parametrize(
     ("offered", "agreed"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)]
 )
-def test_http_1_1_is_what_is_agreed_on(
+def test_what_is_configured_is_agreed_on(
     certificates: Certificates, offered: list[str], agreed: str | None
 ) -> None:
     async def scenario() -> None:
         context = certificates.client_context()
         if offered:
             context.set_alpn_protocols(offered)
-        async with listening(certificates.tls) as listener:
+        async with listening(certificates.tls.model_copy(update={"alpn": ("http/1.1",)})) as listener:
             streams = await connect(listener, context)
             assert streams[1].get_extra_info("ssl_object").selected_alpn_protocol() == agreed
             assert await ask(streams) == ANSWER
@@ -415,7 +416,7 @@ async def read_all(client: socket.socket) -> bytes:
 
 
 def test_a_context_offers_nothing_weak(certificates: Certificates) -> None:
-    context = make_server_context(certificates.tls)
+    context = certificates.server_context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     old = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
     assert old
@@ -428,14 +429,14 @@ def test_a_context_offers_nothing_weak(certificates: Certificates) -> None:
 def test_certificate_and_key_may_share_a_file(certificates: Certificates, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(certificates.cert.read_bytes() + certificates.key.read_bytes())
-    make_server_context(TlsConfig(cert=str(both)))
+    load_tls(TlsConfig(cert=str(both)))
 
 
 @pytest.mark.parametrize("which", ["cert", "key"])
 def test_a_missing_file_is_named(certificates: Certificates, tmp_path: Path, which: str) -> None:
     missing = str(tmp_path / "missing.pem")
     with pytest.raises(VsproxyError, match=f"^{missing}: No such file or directory$"):
-        make_server_context(certificates.tls.model_copy(update={which: missing}))
+        load_tls(certificates.tls.model_copy(update={which: missing}))
 
 
 @pytest.mark.parametrize(("which", "what"), [("cert", "certificate"), ("key", "private key")])
@@ -445,7 +446,7 @@ def test_a_file_with_something_else_is_named(
     other = tmp_path / "other.pem"
     other.write_text("nothing of the kind")
     with pytest.raises(VsproxyError, match=f"^{other}: no usable {what} in PEM form$"):
-        make_server_context(certificates.tls.model_copy(update={which: str(other)}))
+        load_tls(certificates.tls.model_copy(update={which: str(other)}))
 
 
 def test_a_key_of_another_certificate_is_named(certificates: Certificates, tmp_path: Path) -> None:
@@ -453,7 +454,7 @@ def test_a_key_of_another_certificate_is_named(certificates: Certificates, tmp_p
     with pytest.raises(
         VsproxyError, match=f"^{other.key}: the private key does not belong to the certificate in"
     ):
-        make_server_context(TlsConfig(cert=str(certificates.cert), key=str(other.key)))
+        load_tls(TlsConfig(cert=str(certificates.cert), key=str(other.key)))
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked(
@@ -465,4 +466,4 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     )
     with pytest.raises(VsproxyError, match=f"^{locked}: the private key is protected by a password$"):
-        make_server_context(TlsConfig(cert=str(certificates.cert), key=str(locked)))
+        load_tls(TlsConfig(cert=str(certificates.cert), key=str(locked)))

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from support.certificates import make_certificates
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener_stats import ListenerStats
-from vsproxy.tls import make_server_context
 from vsproxy.tls_buffers import ARRIVING, RECORD
 from vsproxy.tls_gate import TlsGate
 from vsproxy.tls_transport import STEP, TlsTransport
@@ -113,7 +112,7 @@ Connect = Callable[[bool], Client]
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     certificates = make_certificates(Path(tmp_path_factory.mktemp("certs")))
-    return make_server_context(certificates.tls), certificates.client_context()
+    return certificates.server_context(), certificates.client_context()
 
 
 @pytest.fixture(scope="module")

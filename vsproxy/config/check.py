@@ -22,6 +22,7 @@ from vsproxy.config.model import Bind, Config, ResolverSection
 from vsproxy.config.positions import Path
 from vsproxy.config.toml import Document, read_document
 from vsproxy.errors import ConfigError, Problem
+from vsproxy.tls_pair import names_of
 from vsproxy.upstream.lookup import LookupFailed
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.resolve import is_name
@@ -81,10 +82,10 @@ def certificate_problems(document: Document) -> Iterator[Problem]:
 
 
 def _certificates(document: Document) -> Iterator[tuple[Path, str, str]]:
-    """The path of each `tls` table that names its files, with certificate and key file."""
-    for path, tls in (*_listeners_tls(document), *_pools_tls(document)):
-        cert = tls.get("cert")
-        key = tls.get("key", cert)
+    """The path of each table that names a pair of files, with certificate and key file."""
+    for path, table in (*_listeners_tls(document), *_pools_tls(document)):
+        cert = table.get("cert")
+        key = table.get("key", cert)
         if not (isinstance(cert, str) and cert and isinstance(key, str) and key):
             continue
         if not document.unread & {(*path, "cert"), (*path, "key")}:
@@ -92,12 +93,15 @@ def _certificates(document: Document) -> Iterator[tuple[Path, str, str]]:
 
 
 def _listeners_tls(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The `tls` tables of listeners, with their paths."""
+    """The `tls` tables of listeners, and those of their further certificates, with their paths."""
     data = document.data if isinstance(document.data, Mapping) else {}
     for index, listener in tables(data, "listeners"):
+        path: Path = ("listeners", index, "tls")
         tls = listener.get("tls")
         if isinstance(tls, Mapping):
-            yield ("listeners", index, "tls"), tls
+            yield path, tls
+            for number, pair in tables(tls, "certificates"):
+                yield (*path, "certificates", number), pair
 
 
 def _pools_tls(document: Document) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -148,7 +152,8 @@ def warnings(checked: Checked) -> list[Problem]:
     """What is worth knowing and keeps nothing from running; empty if there are mistakes."""
     if checked.config is None:
         return []
-    return [*_expired(checked.document), *_unresolved(checked.document, checked.config)]
+    document = checked.document
+    return [*_expired(document), *_nameless(document), *_unresolved(document, checked.config)]
 
 
 def _expired(document: Document) -> Iterator[Problem]:
@@ -160,6 +165,14 @@ def _expired(document: Document) -> Iterator[Problem]:
             yield document.problem(
                 (*path, "cert"), f'warning: the certificate in "{cert}" ended on {ended}', ""
             )
+
+
+def _nameless(document: Document) -> Iterator[Problem]:
+    """Certificates beside the first that nobody can ask for."""
+    for path, cert, _ in _certificates(document):
+        if "certificates" in path and not names_of(x509.load_pem_x509_certificates(FilePath(cert).read_bytes())[0]):
+            message = f'warning: the certificate in "{cert}" has no name of a host, so no client gets it'
+            yield document.problem((*path, "cert"), message, "")
 
 
 def _unresolved(document: Document, config: Config) -> Iterator[Problem]:

@@ -74,6 +74,7 @@ def _binds(data: Mapping[str, Any]) -> Iterator[Contradiction]:
         if listener.get("tls") and listener.get("redirect"):
             found = '"https" on a listener with tls'
             yield ("listeners", index, "redirect"), found, "redirect on a listener without tls"
+        yield from _certificates(("listeners", index, "tls"), listener.get("tls"))
     admin = data.get("admin")
     if isinstance(admin, Mapping):
         binds.append((("admin", "bind"), admin.get("bind", "127.0.0.1:9900")))
@@ -86,6 +87,19 @@ def _binds(data: Mapping[str, Any]) -> Iterator[Contradiction]:
         if place in seen:
             yield path, f'"{value}", which {seen[place]} has already', "an address of its own"
         seen.setdefault(place, f"{path[0]}[{path[1]}]" if path[0] == "listeners" else "admin")
+
+
+def _certificates(at: Path, tls: Any) -> Iterator[Contradiction]:
+    if not isinstance(tls, Mapping):
+        return
+    seen = {tls.get("cert"): "cert"}
+    for index, pair in tables(tls, "certificates"):
+        cert = pair.get("cert")
+        if isinstance(cert, str) and cert in seen:
+            found = f'"{cert}", which {seen[cert]} has already'
+            yield (*at, "certificates", index, "cert"), found, "a certificate of its own"
+        elif isinstance(cert, str):
+            seen[cert] = f"certificates[{index}]"
 
 
 def _routes(data: Mapping[str, Any], pools: list[str]) -> Iterator[Contradiction]:

@@ -22,10 +22,10 @@ from vsproxy.config.pools import (
     Timeouts,
 )
 from vsproxy.config.problems import problems_from
+from vsproxy.config.tls import TlsConfig
 from vsproxy.config.toml import Document, read_document
 from vsproxy.config.types import (
     Duration,
-    FileName,
     Flag,
     ListenAddress,
     LogTarget,
@@ -139,16 +139,6 @@ class ResolverSection(Section):
     addresses: Literal["all", "ipv4", "ipv6"] = Field(
         default="all", description="Which addresses of a name are looked for and used."
     )
-
-
-class TlsConfig(Section):
-    """TLS on a listener."""
-
-    cert: FileName = Field(description="File with the certificate chain (PEM), the own certificate first.")
-    key: FileName | None = Field(
-        default=None, description="File with the private key, PEM. Default: the key is in the file of `cert`."
-    )
-    min_version: Literal["1.2", "1.3"] = Field(default="1.2", description="Oldest TLS version accepted.")
 
 
 class ListenerConfig(Section):

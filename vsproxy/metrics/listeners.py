@@ -54,7 +54,7 @@ def _tls(table: Table[ListenerSource]) -> Iterator[Family]:
         "plain_on_tls", "Requests in plain HTTP on a TLS port.", lambda listener: listener.stats.plain_on_tls
     )
     yield table.gauge(
-        "certificate_expiry_timestamp_seconds", "When the certificate expires.",
+        "certificate_expiry_timestamp_seconds", "When the first of the certificates expires.",
         lambda listener: listener.certificate_expiry,
     )  # fmt: skip
 

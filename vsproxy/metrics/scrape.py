@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from vsproxy.metrics.certificates import certificate_families
 from vsproxy.metrics.families import Family
 from vsproxy.metrics.listeners import listener_families
 from vsproxy.metrics.operation import access_log_families, build_family, reload_families
@@ -58,6 +59,7 @@ def _families(source: MetricsSource) -> Iterator[Family]:
     yield from server_families(pools)
     yield from pool_families(pools)
     yield from listener_families(listeners)
+    yield from certificate_families(listeners, source.certificates)
     yield from process_families(source.processes)
     yield from reload_families(source.reloads)
     yield from access_log_families(access_log)

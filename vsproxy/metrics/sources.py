@@ -98,11 +98,34 @@ class ListenerSource(Protocol):
 
     @property
     def certificate_expiry(self) -> float | None:
-        """When its certificate expires, in seconds since 1970; None without TLS."""
+        """When the first of its certificates expires, in seconds since 1970; None without TLS."""
+
+    @property
+    def certificates(self) -> Mapping[str, float]:
+        """When each of its certificates expires, by file."""
 
     @property
     def stats(self) -> ListenerCounts:
         """Its counts."""
+
+
+class CertificateSource(Protocol):
+    """What became of the changes of a certificate's files, and of what is there now.
+
+    `refused_now` is empty if that is in use.
+    """
+
+    @property
+    def taken(self) -> int:
+        """New ones that came into use."""
+
+    @property
+    def refused(self) -> int:
+        """New ones that could not be used."""
+
+    @property
+    def refused_now(self) -> str:
+        """What is there and cannot be used."""
 
 
 class AccessLogSource(Protocol):
@@ -152,6 +175,10 @@ class MetricsSource(Protocol):
     @property
     def listeners(self) -> Sequence[ListenerSource]:
         """In the order of the configuration."""
+
+    @property
+    def certificates(self) -> Mapping[str, CertificateSource]:
+        """By the file of the certificate."""
 
     @property
     def access_log(self) -> AccessLogSource | None:
