@@ -20,6 +20,7 @@ import uvloop
 from vsproxy import sockets
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener_stats import ListenerStats
+from vsproxy.tls_clients import ClientCheck
 from vsproxy.tls_transport import TlsTransport
 
 # accept(2): errors of the one connection that was about to be accepted; the next may be fine.
@@ -69,11 +70,12 @@ class Entrance:
     """Takes the clients of one listener in. `on_failed` is told of each that did not become a connection, and why.
 
     At most `limit` are held at a time, 0 for no limit. `make_protocol` and `context`, its TLS, are for those that
-    come from now on; `gate` sees to the handshakes.
+    come from now on, `clients` what they are judged by; `gate` sees to the handshakes.
     """
 
     __slots__ = (
         "bare",
+        "clients",
         "context",
         "descriptors",
         "entering",
@@ -103,6 +105,7 @@ class Entrance:
         self.limit = 0
         self.make_protocol: MakeProtocol | None = None
         self.context: ssl.SSLContext | None = None
+        self.clients: ClientCheck | None = None
         self.bare = isinstance(loop, uvloop.Loop)
         # One for all: a transport that has been made does not look at it again.
         self.socket = BareSocket()
@@ -157,7 +160,7 @@ class Entrance:
             if self.context is None:
                 self.next = self.make_protocol(self.stats, known, origin)  # type: ignore[misc]
             else:
-                self.next = TlsTransport(self.gate, self.context, self.make_protocol)
+                self.next = TlsTransport(self.gate, self.context, self.make_protocol, self.clients)
             entry: Any = self.loop.connect_accepted_socket(self.take_next, client).__await__()
             ready = next(entry)
         except Exception as exc:

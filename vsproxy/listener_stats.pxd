@@ -8,11 +8,13 @@ cdef class ListenerStats:
     cdef public Py_ssize_t accepted
     cdef public Py_ssize_t active
     cdef public dict bad_requests
+    cdef public dict certificates_refused
     cdef public Py_ssize_t handshakes
     cdef public bint paused
     cdef public Py_ssize_t pauses
     cdef public Py_ssize_t pending
     cdef public Py_ssize_t plain_on_tls
+    cdef public dict tls_cuts
     cdef public Py_ssize_t tls_failures
     cdef public Py_ssize_t turned_away
 

@@ -20,11 +20,13 @@ class ListenerStats:
         "accepted",
         "active",
         "bad_requests",
+        "certificates_refused",
         "handshakes",
         "paused",
         "pauses",
         "pending",
         "plain_on_tls",
+        "tls_cuts",
         "tls_failures",
         "turned_away",
     )
@@ -38,6 +40,8 @@ class ListenerStats:
         self.tls_failures = 0  # handshakes that failed or took too long
         self.plain_on_tls = 0  # clients that spoke plain HTTP to a TLS port
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
+        self.certificates_refused: dict[str, int] = {}  # clients refused for their certificate, by reason
+        self.tls_cuts: dict[str, int] = {}  # connections cut for what TLS carried or did not, by reason
         self.paused = False
         self.pauses = 0
         self._descriptors = descriptors
@@ -73,6 +77,14 @@ class ListenerStats:
     def count_bad_request(self, reason: str) -> None:
         """A request was refused as malformed; `reason` is that of BadMessage."""
         self.bad_requests[reason] = self.bad_requests.get(reason, 0) + 1
+
+    def count_certificate(self, reason: str) -> None:
+        """A client was refused for its certificate, or for lack of one."""
+        self.certificates_refused[reason] = self.certificates_refused.get(reason, 0) + 1
+
+    def count_cut(self, reason: str) -> None:
+        """A connection was cut for what TLS carried, or did not."""
+        self.tls_cuts[reason] = self.tls_cuts.get(reason, 0) + 1
 
     def _release(self) -> None:
         self._descriptors.give_back()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any
 
 from vsproxy.sender import Sender
@@ -26,9 +27,24 @@ _FEW_BYTES = FEW_BYTES
 #: One record holds no more than this: a larger buffer would be allocated in vain.
 RECORD = 16 * 1024
 _RECORD = RECORD
-#: A BIO keeps for good the most that it has held: it is given no more than this at a time.
-STEP = 256 * 1024
+#: A BIO keeps for good the most that it has held: it is given no more than this at a time. It is also all that OpenSSL
+#: reads before it is looked at what came of it.
+STEP = 64 * 1024
 _STEP = STEP
+#: As much of each read is looked at first: in 64 KiB there may be 35 ms of updates of keys.
+GLANCE = 4 * 1024
+_GLANCE = GLANCE
+#: Bytes of a handshake. OpenSSL's limit for a client's chain of certificates is 100 KiB.
+MAX_HANDSHAKE = 128 * 1024
+_MAX_HANDSHAKE = MAX_HANDSHAKE
+#: What may come in a second without application data in it, in bytes of records. For each record that has some, as much
+#: more as its padding may take (RFC 8446 section 5.4).
+MAX_CHAFF = 32 * 1024
+_MAX_CHAFF = MAX_CHAFF
+#: A byte of what TLS answers by itself counts for so many: an update of keys (27 bytes) that wants another in return,
+#: or a renegotiation that is refused (31), takes 15 µs and more.
+ANSWER_WEIGHT = 128
+_ANSWER_WEIGHT = ANSWER_WEIGHT
 #: The first byte of a TLS connection: a record of the handshake.
 HANDSHAKE_RECORD = 0x16
 _HANDSHAKE_RECORD = HANDSHAKE_RECORD
@@ -37,10 +53,15 @@ _HANDSHAKE_RECORD = HANDSHAKE_RECORD
 class TlsTransport:
     """See the module. `gate` is told how the handshake went, and makes the protocol inside once it is over.
 
-    `offer` is what the gate wants to know of this connection, `context` its `ssl.SSLContext`.
+    `offer` is what the gate wants to know of this connection, `context` its `ssl.SSLContext`. `clients` is what the
+    client is to be judged by, None if no certificate was asked for; `client_cert` are the lines of fields about it.
     """
 
     __slots__ = (
+        "chaff",
+        "chaff_since",
+        "client_cert",
+        "clients",
         "context",
         "error",
         "gate",
@@ -56,8 +77,10 @@ class TlsTransport:
         "written",
     )
 
-    def __init__(self, gate: Any, context: ssl.SSLContext, offer: Any) -> None:
+    def __init__(self, gate: Any, context: ssl.SSLContext, offer: Any, clients: Any = None) -> None:
         self.gate = gate
+        self.clients = clients
+        self.client_cert = b""
         self.context: ssl.SSLContext | None = context
         self.offer = offer
         self.raw: Any = None
@@ -72,6 +95,10 @@ class TlsTransport:
         self.state = _FRESH
         #: Bytes that the protocol inside has written.
         self.written = 0
+        #: Bytes that have come without application data in them: of the handshake, then beyond what is forgiven of
+        #: them with the time, for the last time at `chaff_since`.
+        self.chaff = 0
+        self.chaff_since = 0.0
 
     # Protocol interface, for the bare transport
 
@@ -101,11 +128,14 @@ class TlsTransport:
         if self.state == _OPEN:
             self.read(data)
         elif self.state == _SHAKING:
-            self.incoming.write(data)
+            self.incoming.write(data[:_STEP])
+            self.chaff += min(len(data), _STEP)
             self.shake()
+            if len(data) > _STEP:
+                # The rest: of a body, or of the most there may be of a handshake.
+                self.receive(data[_STEP:])
         elif self.state == _LEAVING:
-            self.incoming.write(data)
-            self.await_goodbye()
+            self.await_goodbye(data)
 
     def eof_received(self) -> bool:
         """asyncio: an end without close_notify, which inside is a loss: what came may have been cut short."""
@@ -153,14 +183,18 @@ class TlsTransport:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
             self.flush()
+            if self.chaff > _MAX_HANDSHAKE:
+                self.state = _SHUT
+                self.gate.failed(self, None)
             return
         except ssl.SSLError as error:
-            self.error = error
+            self.state = _SHUT
             # The alert that says why.
             self.flush()
-            self.raw.close()
+            self.gate.failed(self, error)
             return
         self.state = _OPEN
+        self.chaff = 0
         if self.incoming.pending and self.tls.version() == "TLSv1.3":
             # There is nothing but a session ticket, which may leave with the first answer. Without a request, it is
             # also what acknowledges the end of the handshake: a client may hold its request back until then.
@@ -168,6 +202,9 @@ class TlsTransport:
         else:
             self.flush()
         self.inside = self.gate.passed(self)
+        if self.inside is None:
+            self.close()
+            return
         self.inside.connection_made(self)
         if self.incoming.pending and self.state == _OPEN:
             self.read(b"")
@@ -175,12 +212,16 @@ class TlsTransport:
     def read(self, data: bytes | memoryview) -> None:
         """Take `data` in after what is there, and pass on in one piece what that makes whole."""
         opened = self.gate.opened
+        total = len(data)
         size = 0
         taken = 0
+        step = _GLANCE
         ended = False
         while not ended:
-            self.incoming.write(data if len(data) <= _STEP else data[taken : taken + _STEP])
-            taken += _STEP
+            self.incoming.write(data if total <= _GLANCE else data[taken : taken + step])
+            self.chaff += min(total - taken, step) + size
+            taken += step
+            step = _STEP
             try:
                 while self.incoming.pending or self.tls.pending():
                     count = self.tls.read(_RECORD, opened[size:])
@@ -188,17 +229,18 @@ class TlsTransport:
                         ended = True
                         break
                     size += count
+                    self.chaff -= _RECORD
             except ssl.SSLWantReadError:
                 # The rest of a record is still to come.
                 pass
             except ssl.SSLError as error:
                 self.break_off(error)
                 return
-            if taken >= len(data):
+            self.chaff -= size
+            if self.overdone():
+                return
+            if taken >= total:
                 break
-        if self.outgoing.pending:
-            # Such as the answer to an update of keys.
-            self.flush()
         if size > 0:
             self.inside.data_received(bytes(opened[:size]))
         if ended and self.state == _OPEN:
@@ -206,10 +248,29 @@ class TlsTransport:
             self.inside.eof_received()
             self.close()
 
+    def overdone(self) -> bool:
+        """Hand on what TLS answers by itself. Whether the connection was cut, for too much that is no data."""
+        if self.outgoing.pending:
+            self.chaff += _ANSWER_WEIGHT * self.outgoing.pending
+            self.flush()
+        if self.chaff <= _MAX_CHAFF:
+            self.chaff = max(self.chaff, 0)
+            return False
+        now = time.monotonic()
+        self.chaff -= int(min(now - self.chaff_since, 1.0) * _MAX_CHAFF)
+        self.chaff_since = now
+        if self.chaff <= _MAX_CHAFF:
+            return False
+        self.state = _SHUT
+        self.gate.cut("no_data")
+        self.raw.abort()
+        return True
+
     def break_off(self, error: ssl.SSLError) -> None:
         """The client has broken the protocol: tell it so, and let nothing that came look complete."""
         self.error = error
         self.state = _SHUT
+        self.gate.broken(error)
         self.flush()
         self.raw.abort()
 
@@ -261,18 +322,27 @@ class TlsTransport:
         self.state = _SHUT
         self.raw.close()
 
-    def await_goodbye(self) -> None:
+    def await_goodbye(self, data: bytes | memoryview) -> None:
         """What the client still says is dropped, until its goodbye."""
-        try:
-            while self.tls.read(_RECORD):
+        total = len(data)
+        taken = 0
+        while taken < total:
+            self.incoming.write(data[taken : taken + _STEP])
+            self.chaff += min(total - taken, _STEP)
+            taken += _STEP
+            try:
+                while count := len(self.tls.read(_RECORD)):
+                    self.chaff -= count + _RECORD
+            except ssl.SSLWantReadError:
+                if self.overdone():
+                    return
+                continue
+            except ssl.SSLError:
+                # The end, for read() after our own; or nonsense, which is one as well.
                 pass
-        except ssl.SSLWantReadError:
+            self.state = _SHUT
+            self.raw.close()
             return
-        except ssl.SSLError:
-            # The end, for read() after our own; or nonsense, which is one as well.
-            pass
-        self.state = _SHUT
-        self.raw.close()
 
     def abort(self) -> None:
         """Close at once; what is not written is lost."""
@@ -311,9 +381,11 @@ class TlsTransport:
         self.inside = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object`, `sslcontext`, or what the bare transport knows."""
+        """`ssl_object`, `sslcontext`, `client_cert` (lines of fields), or what the bare transport knows."""
         if name == "ssl_object":
             return self.tls
+        if name == "client_cert":
+            return self.client_cert
         if name == "sslcontext":
             return self.context if self.tls is None else self.tls.context
         return self.raw.get_extra_info(name, default) if self.raw is not None else default

@@ -10,6 +10,7 @@ from vsproxy.listener import Listener
 from vsproxy.listener_stats import ListenerStats
 
 _GROWING = ("accepted", "turned_away", "handshakes", "tls_failures", "plain_on_tls")
+_BY_REASON = ("bad_requests", "certificates_refused", "tls_cuts")
 _PRESENT = ("active", "paused")
 
 
@@ -19,7 +20,8 @@ def listener_counts(listener: Listener) -> dict[str, Any]:
     counts: dict[str, Any] = {name: getattr(stats, name) for name in _GROWING + _PRESENT}
     counts["key"] = listener.key
     counts["certificate_expiry"] = listener.certificate_expiry
-    counts["bad_requests"] = dict(stats.bad_requests)
+    counts["crl_expiry"] = listener.crl_expiry
+    counts.update({name: dict(getattr(stats, name)) for name in _BY_REASON})
     return counts
 
 
@@ -27,8 +29,10 @@ def add_counts(stats: ListenerStats | ListenerTotals, counts: Mapping[str, Any])
     """Add what another process has counted, or an earlier one in our place had."""
     for name in _GROWING:
         setattr(stats, name, getattr(stats, name) + counts.get(name, 0))
-    for reason, count in counts.get("bad_requests", {}).items():
-        stats.bad_requests[reason] = stats.bad_requests.get(reason, 0) + count
+    for name in _BY_REASON:
+        own = getattr(stats, name)
+        for reason, count in counts.get(name, {}).items():
+            own[reason] = own.get(reason, 0) + count
 
 
 class ListenerTotals:
@@ -50,7 +54,10 @@ class ListenerTotals:
         self.paused = False
         self.certificate_expiry: float | None = None
         self.certificates: Mapping[str, float] = {}
+        self.crl_expiry: float | None = None
         self.bad_requests: dict[str, int] = {}
+        self.certificates_refused: dict[str, int] = {}
+        self.tls_cuts: dict[str, int] = {}
         for board in boards:
             counts = board.get("listeners", {}).get(address, {})
             self._add(counts)
@@ -64,10 +71,11 @@ class ListenerTotals:
         return self
 
     def _add(self, counts: Mapping[str, Any]) -> None:
-        expiry = counts.get("certificate_expiry")
-        if expiry is not None:
-            # A worker that has not switched yet, or could not, is the one to worry about.
-            self.certificate_expiry = min(expiry, self.certificate_expiry or expiry)
+        for name in ("certificate_expiry", "crl_expiry"):
+            expiry = counts.get(name)
+            if expiry is not None:
+                # A worker that has not switched yet, or could not, is the one to worry about.
+                setattr(self, name, min(expiry, getattr(self, name) or expiry))
         add_counts(self, counts)
         self.active += counts.get("active", 0)
         self.paused = self.paused or bool(counts.get("paused"))

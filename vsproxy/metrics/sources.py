@@ -66,7 +66,10 @@ class PoolSource(Protocol):
 
 
 class ListenerCounts(Protocol):
-    """What a listener counts; `bad_requests` by reason. All but `active` and `paused` only grow."""
+    """What a listener counts; `bad_requests`, `certificates_refused` and `tls_cuts` by reason.
+
+    All but `active` and `paused` only grow.
+    """
 
     accepted: int
     active: int
@@ -75,6 +78,8 @@ class ListenerCounts(Protocol):
     tls_failures: int
     plain_on_tls: int
     bad_requests: dict[str, int]
+    certificates_refused: dict[str, int]
+    tls_cuts: dict[str, int]
     paused: bool
 
 
@@ -92,6 +97,10 @@ class ListenerSource(Protocol):
     @property
     def certificates(self) -> Mapping[str, float]:
         """When each of its certificates expires, by file."""
+
+    @property
+    def crl_expiry(self) -> float | None:
+        """When the first of its revocation lists is out of date, in seconds since 1970; None without any."""
 
     @property
     def stats(self) -> ListenerCounts:
