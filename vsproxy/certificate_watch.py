@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from vsproxy.certificate_expiry import ExpiryWarnings, written_date
 from vsproxy.certificate_files import ChangeCounts, Look, Signature, WatchedPair, look_at
 from vsproxy.config.tls import PairFiles
-from vsproxy.tls_pair import Pair, Pairs
+from vsproxy.tls_pair import CLIENTS, Pair, Pairs
 
 #: Seconds between two looks.
 INTERVAL = 1.0
@@ -50,13 +50,16 @@ class CertificateWatch:
         """These, and no others, are in use from now on."""
         old, self._watched = self._watched, {}
         for files, pair in pairs.items():
+            if pair.kind == CLIENTS:
+                # What says who may come in takes a reload.
+                continue
             watched = old.get(files)
             if watched is None:
                 watched = WatchedPair(files, pair, self._earlier.pop(files.cert, ChangeCounts()))
             else:
                 watched.follow(pair)
             self._watched[files] = watched
-        self._warnings.look(pairs)
+        self._warnings.look(self.pairs)
 
     def renewed(self, pairs: Pairs) -> None:
         """These are in use now, in the place of what was in the same files."""

@@ -16,6 +16,7 @@ cdef class BareSocket:
 
 cdef class Entrance:
     cdef public bint bare
+    cdef public object clients
     cdef public object context
     cdef public Descriptors descriptors
     cdef public list entering

@@ -21,6 +21,7 @@ import uvloop
 from vsproxy import sockets
 from vsproxy.descriptors import Descriptors
 from vsproxy.listener_stats import ListenerStats
+from vsproxy.tls_clients import ClientCheck
 from vsproxy.tls_transport import TlsTransport
 
 # accept(2): errors of the one connection that was about to be accepted; the next may be fine.
@@ -70,11 +71,13 @@ class Entrance:
     """Takes the clients of one listener in. `on_failed` is told of each that did not become a connection, and why.
 
     At most `limit` are held at a time, 0 for no limit. `make_protocol` and `context`, its TLS, are for those that
-    come from now on; `gate` sees to the handshakes. `fronts`, if not None, asks first whether a client is a front.
+    come from now on, `clients` what they are judged by; `gate` sees to the handshakes. `fronts`, if not None, asks
+    first whether a client is a front.
     """
 
     __slots__ = (
         "bare",
+        "clients",
         "context",
         "descriptors",
         "entering",
@@ -106,6 +109,7 @@ class Entrance:
         self.make_protocol: MakeProtocol | None = None
         self.context: ssl.SSLContext | None = None
         self.fronts: Any = None
+        self.clients: ClientCheck | None = None
         self.bare = isinstance(loop, uvloop.Loop)
         # One for all: a transport that has been made does not look at it again.
         self.socket = BareSocket()
@@ -159,12 +163,12 @@ class Entrance:
         try:
             if self.fronts is not None:
                 # The terms of this moment, however long the header takes.
-                secure = None if self.context is None else partial(self.secured, self.context)
+                secure = None if self.context is None else partial(self.secured, self.context, self.clients)
                 self.next = self.fronts.arrival(known, origin, family, self.make_protocol, secure)
             elif self.context is None:
                 self.next = self.make_protocol(self.stats, known, origin)  # type: ignore[misc]
             else:
-                self.next = self.secured(self.context, self.make_protocol)
+                self.next = self.secured(self.context, self.clients, self.make_protocol)
             entry: Any = self.loop.connect_accepted_socket(self.take_next, client).__await__()
             ready = next(entry)
         except Exception as exc:
@@ -178,9 +182,9 @@ class Entrance:
             self.loop.call_soon(self.go_on)
         self.entering.append((entry, ready))
 
-    def secured(self, context: ssl.SSLContext, offer: Any) -> TlsTransport:
-        """TLS on a connection; `offer` makes the protocol inside."""
-        return TlsTransport(self.gate, context, offer)
+    def secured(self, context: ssl.SSLContext, clients: ClientCheck | None, offer: Any) -> TlsTransport:
+        """TLS on a connection; `offer` makes the protocol inside, `clients` is what the client is judged by."""
+        return TlsTransport(self.gate, context, offer, clients)
 
     def take_next(self) -> Any:
         """The protocol of the client that is being admitted."""

@@ -14,6 +14,7 @@ from vsproxy.binding import ListenerKey, listener_keys
 from vsproxy.config.model import Config
 from vsproxy.tls import session_identity
 from vsproxy.tls_front import Front
+from vsproxy.tls_pair import Pairs
 
 #: Beyond those that are needed at start: for listeners that reloads add, and settings that they change. Each is
 #: 13 KiB, which all processes share until it is used.
@@ -42,14 +43,14 @@ class FrontStock:
         # Until when it may be used again only by whom.
         self._resting: dict[int, tuple[float, ListenerKey, bytes]] = {}
 
-    def lease(self, config: Config, old: Leases) -> dict[ListenerKey, Lease]:
+    def lease(self, config: Config, pairs: Pairs, old: Leases) -> dict[ListenerKey, Lease]:
         """A front for each TLS listener of `config`: the one that it has, or had, if its sessions may go on."""
         self._wake()
         leases = {}
         for key, listener in zip(listener_keys(config), config.listeners, strict=True):
             if listener.tls is None:
                 continue
-            identity, had = session_identity(listener.tls), old.get(key)
+            identity, had = session_identity(listener.tls, pairs), old.get(key)
             if had is not None and had.number is not None and had.identity == identity:
                 leases[key] = had
             else:

@@ -1,10 +1,11 @@
-from vsproxy.wire.message cimport RequestHead, ResponseHead
+from vsproxy.wire.message cimport RequestHead, ResponseHead, field_start
 
 cdef bytes _VIA_LINE, _VIA_2_LINE, _CHUNKED_LINE
 cdef Py_ssize_t _MAX_KNOWN
 
 
 cdef class Forwarding:
+    cdef public bytes client_cert
     cdef public bytes constant
     cdef public bint forwarded
     cdef public bytes known
@@ -24,6 +25,6 @@ cdef class Forwarding:
 
 cpdef bytes request_lines(RequestHead head, bytes host, Forwarding forwarding, bytes request_id, bytes upgrade)
 cpdef bytes response_lines(
-    ResponseHead head, bint chunked, bint keep_alive, int client_minor, bint via, bytes body
+    ResponseHead head, bint chunked, bint keep_alive, int client_minor, bint via, bytes hsts, bytes body
 )
 cpdef bytes interim_lines(ResponseHead head)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from vsproxy.wire.message import RequestHead, ResponseHead
+from vsproxy.wire.message import RequestHead, ResponseHead, field_start
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -39,10 +39,12 @@ class Forwarding:
     `peer` is the address of who connected ("" for a Unix socket), `trusted` whether it is one of the
     listener's trusted proxies: only then is what it says of its own client kept. `known` are the lines of
     the last request, which are those of the next one too, if its Host is `known_host` as it came and
-    `known_upstream_host` as it goes on.
+    `known_upstream_host` as it goes on. `client_cert` are whole lines about the client's certificate, empty on a
+    listener that asks for none: only there, a trusted proxy's own are kept.
     """
 
     __slots__ = (
+        "client_cert",
         "constant",
         "forwarded",
         "known",
@@ -56,7 +58,13 @@ class Forwarding:
     )
 
     def __init__(
-        self, peer: str, scheme: bytes, networks: tuple[Network, ...], forwarded: bool, via: bool
+        self,
+        peer: str,
+        scheme: bytes,
+        networks: tuple[Network, ...],
+        forwarded: bool,
+        via: bool,
+        client_cert: bytes = b"",
     ) -> None:
         self.peer = peer
         self.scheme = scheme
@@ -69,8 +77,9 @@ class Forwarding:
         self.constant = (
             b"X-Forwarded-For: " + text + b"\r\n"
             b"X-Real-IP: " + text + b"\r\n"
-            b"X-Forwarded-Proto: " + scheme + b"\r\n"
+            b"X-Forwarded-Proto: " + scheme + b"\r\n" + client_cert
         )
+        self.client_cert = client_cert
         self.known = b""
         self.known_host = b""
         self.known_upstream_host = b""
@@ -123,6 +132,7 @@ class Forwarding:
         host = head.x_forwarded_host or head.host
         if host:
             lines += [b"X-Forwarded-Host: ", host, b"\r\n"]
+        lines.append(self.client_cert or head.client_cert)
         if head.forwarded and not self.forwarded:
             lines += [b"Forwarded: ", head.forwarded, b"\r\n"]
         return b"".join(lines)
@@ -164,11 +174,12 @@ def request_lines(
 
 
 def response_lines(
-    head: ResponseHead, chunked: bool, keep_alive: bool, client_minor: int, via: bool, body: bytes
+    head: ResponseHead, chunked: bool, keep_alive: bool, client_minor: int, via: bool, hsts: bytes, body: bytes
 ) -> bytes:
     """The head that goes to the client, and `body` behind it.
 
-    `chunked` says how the body will be framed if no length is known.
+    `chunked` says how the body will be framed if no length is known. `hsts` is a line of Strict-Transport-Security
+    for answers that have none of their own, or empty.
     """
     if not keep_alive:
         end = b"Connection: close\r\n\r\n"
@@ -178,6 +189,8 @@ def response_lines(
         end = b"\r\n"
     if via:
         end = _VIA_LINE + end
+    if hsts and field_start(head.fields, b"strict-transport-security", 25) < 0:
+        end = hsts + end
     if chunked:
         return b"".join((head.line, head.fields, _CHUNKED_LINE, end, body))
     if head.content_length >= 0 and head.status != 204:

@@ -12,8 +12,9 @@ from vsproxy.binding import ADMIN_BACKLOG, BoundAddress, ListenerKey, listener_k
 from vsproxy.config.model import Config
 from vsproxy.front_stock import FrontStock, Lease, Leases, numbers
 from vsproxy.slot_sockets import PerWorker, SlotSockets, close_all
+from vsproxy.tls_clients import read_all
 from vsproxy.tls_front import ServerTls, make_tls
-from vsproxy.tls_pair import Pairs, read_pairs
+from vsproxy.tls_pair import Pairs
 from vsproxy.upstream.tls import ClientTls, load_pool_tls
 
 
@@ -64,8 +65,8 @@ class InForce:
     def open(self, config: Config) -> Opened:
         """Open what `config` needs. Raises VsproxyError, and leaves nothing open then."""
         pool_tls = load_pool_tls(config.pools, self.pool_tls)
-        pairs = read_pairs(config)
-        leases = self.stock.lease(config, self.leases)
+        pairs = read_all(config)
+        leases = self.stock.lease(config, pairs, self.leases)
         sockets: Mapping[ListenerKey, PerWorker] = {}
         try:
             tls = self._make_tls(config, pairs, leases)

@@ -22,8 +22,7 @@ from vsproxy.listener_stats import ListenerStats
 from vsproxy.tls_front import ServerTls, load_tls
 from vsproxy.tls_gate import TlsGate
 
-HANDSHAKE_TIMEOUT = 10.0
-# What is left of it for handshakes that are under way at stop.
+# What is left of `handshake_timeout` for handshakes that are under way at stop.
 HANDSHAKE_GRACE = 2.0
 # Clients accepted in one turn of the loop, at most; the rest get the next turn, after those that are being served.
 ACCEPT_BATCH = 64
@@ -59,7 +58,6 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         make_protocol: MakeProtocol,
         descriptors: Descriptors,
-        handshake_timeout: float = HANDSHAKE_TIMEOUT,
         tls: ServerTls | None = None,
         sharers: int = 1,
         number: int = 0,
@@ -69,7 +67,7 @@ class Listener:
         self.stats = ListenerStats(descriptors, self._on_room)
         self._loop = loop
         self._descriptors = descriptors
-        self._gate = TlsGate(loop, self.stats, handshake_timeout)
+        self._gate = TlsGate(loop, self.stats, config.handshake_timeout)
         self._fronts = FrontGate(loop, self.stats)
         self._entrance = Entrance(loop, self.stats, descriptors, self._gate, self._on_failed)
         self._batch = 1
@@ -110,6 +108,12 @@ class Listener:
         table = self.terms.tls.table if self.terms.tls is not None else None
         return {files.cert: pair.expiry for files, pair in table.pairs.items()} if table is not None else {}
 
+    @property
+    def crl_expiry(self) -> float | None:
+        """When the first of the revocation lists is out of date, in seconds since 1970; None without any."""
+        clients = self.terms.tls.table.clients if self.terms.tls is not None else None
+        return clients.crl_expiry if clients is not None else None
+
     def bind(self, bound: BoundAddress | None = None) -> None:
         """Open the listening sockets, or take over `bound`; clients queue from here on. Raises VsproxyError."""
         self._bound = bound or open_address(self.config.bind, self.config.backlog)
@@ -131,10 +135,12 @@ class Listener:
     def _set_terms(self, terms: Terms) -> None:
         self.terms = terms
         self._entrance.make_protocol = terms.make_protocol
-        self._entrance.context = None
+        self._gate.set_timeout(terms.config.handshake_timeout)
+        self._entrance.context = self._entrance.clients = None
         if terms.tls is not None:
             terms.tls.front.use(terms.tls.table)
             self._entrance.context = terms.tls.front.context
+            self._entrance.clients = terms.tls.table.clients
         self._fronts.networks = terms.config.proxy_protocol
         self._fronts.timeout = terms.config.header_timeout
         self._entrance.fronts = self._fronts if terms.config.proxy_protocol else None

@@ -8,6 +8,7 @@ cdef class ListenerStats:
     cdef public Py_ssize_t accepted
     cdef public Py_ssize_t active
     cdef public dict bad_requests
+    cdef public dict certificates_refused
     cdef public Py_ssize_t handshakes
     cdef public Py_ssize_t http2_connections
     cdef public dict http2_events
@@ -16,6 +17,7 @@ cdef class ListenerStats:
     cdef public Py_ssize_t pending
     cdef public Py_ssize_t plain_on_tls
     cdef public Py_ssize_t proxy_failures
+    cdef public dict tls_cuts
     cdef public Py_ssize_t tls_failures
     cdef public Py_ssize_t turned_away
 

@@ -20,6 +20,7 @@ class ListenerStats:
         "accepted",
         "active",
         "bad_requests",
+        "certificates_refused",
         "handshakes",
         "http2_connections",
         "http2_events",
@@ -28,6 +29,7 @@ class ListenerStats:
         "pending",
         "plain_on_tls",
         "proxy_failures",
+        "tls_cuts",
         "tls_failures",
         "turned_away",
     )
@@ -44,6 +46,8 @@ class ListenerStats:
         self.bad_requests: dict[str, int] = {}  # requests refused, by reason
         self.http2_connections = 0  # connections of HTTP/2, of those accepted
         self.http2_events: dict[str, int] = {}  # what went wrong on them: with a stream, or with all of it
+        self.certificates_refused: dict[str, int] = {}  # clients refused for their certificate, by reason
+        self.tls_cuts: dict[str, int] = {}  # connections cut for what TLS carried or did not, by reason
         self.paused = False
         self.pauses = 0
         self._descriptors = descriptors
@@ -83,6 +87,14 @@ class ListenerStats:
     def note_http2(self, event: str) -> None:
         """Something went wrong with a stream of HTTP/2, or a connection was ended for what the client has done."""
         self.http2_events[event] = self.http2_events.get(event, 0) + 1
+
+    def count_certificate(self, reason: str) -> None:
+        """A client was refused for its certificate, or for lack of one."""
+        self.certificates_refused[reason] = self.certificates_refused.get(reason, 0) + 1
+
+    def count_cut(self, reason: str) -> None:
+        """A connection was cut for what TLS carried, or did not."""
+        self.tls_cuts[reason] = self.tls_cuts.get(reason, 0) + 1
 
     def _release(self) -> None:
         self._descriptors.give_back()

@@ -19,7 +19,8 @@ from vsproxy.errors import VsproxyError
 from vsproxy.listener import Listener
 from vsproxy.metrics import Metrics
 from vsproxy.metrics.sources import ProcessSource, ReloadSource
-from vsproxy.tls_pair import Pairs, read_pairs
+from vsproxy.tls_clients import read_all
+from vsproxy.tls_pair import Pairs
 from vsproxy.traffic import Change, LogCounts, Traffic
 from vsproxy.upstream.names import Names
 from vsproxy.upstream.pool import Pool
@@ -149,7 +150,7 @@ class Proxy:
             for key, listener in zip(listener_keys(config), config.listeners, strict=True):
                 if traffic.listener(key) is None:
                     bound[key] = open_address(listener.bind, listener.backlog)
-            pairs = read_pairs(config)
+            pairs = read_all(config)
             change = traffic.prepare(config, bound, pairs)
             admin = await self._open_admin(config)
             await self._prepare_pools(change, traffic, fresh)

@@ -6,16 +6,17 @@ import hashlib
 import ssl
 
 from vsproxy.config.tls import TlsConfig
+from vsproxy.tls_clients import ClientCheck, clients_of
 from vsproxy.tls_pair import Pair, Pairs, load
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 #: What may change without making sessions of before unacceptable.
-_NOT_OF_SESSIONS = {"cert", "key", "certificates"}
+_NOT_OF_SESSIONS = {"cert", "key", "certificates", "client_cert_field", "hsts"}
 #: Certificates with keys of different kinds, of which a client gets the one that it can use.
 Group = tuple[Pair, ...]
 
 
-def apply_settings(context: ssl.SSLContext, config: TlsConfig) -> None:
+def apply_settings(context: ssl.SSLContext, config: TlsConfig, clients: ClientCheck | None) -> None:
     """Give `context` everything that `config` says but the certificates; whatever it had before is replaced.
 
     So nothing may stand here that only adds to a front that another listener may get, as authorities do.
@@ -32,11 +33,19 @@ def apply_settings(context: ssl.SSLContext, config: TlsConfig) -> None:
     context.set_alpn_protocols(config.alpn)
     # Of TLS 1.3: OpenSSL's second costs each handshake 7 % more, and a connection that is resumed brings a new one.
     context.num_tickets = 1
+    if clients is not None:
+        clients.demand(context)
+    else:
+        context.verify_mode = ssl.CERT_NONE
+        context.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
 
 
-def session_identity(config: TlsConfig) -> bytes:
+def session_identity(config: TlsConfig, pairs: Pairs) -> bytes:
     """What has to be the same for a session of before to be resumed: a client must not get past what is new."""
-    return hashlib.sha256(config.model_dump_json(exclude=_NOT_OF_SESSIONS).encode()).digest()
+    digest = hashlib.sha256(config.model_dump_json(exclude=_NOT_OF_SESSIONS).encode())
+    if config.client_files is not None:
+        digest.update(pairs[config.client_files].fingerprint)
+    return digest.digest()
 
 
 class CertificateTable:
@@ -46,19 +55,37 @@ class CertificateTable:
     if a context cannot be made, which of pairs that were judged means that something is short.
     """
 
-    __slots__ = ("_below", "_contexts", "_default", "_exact", "config", "only", "pairs")
+    __slots__ = (
+        "_below",
+        "_contexts",
+        "_default",
+        "_exact",
+        "clients",
+        "config",
+        "identity",
+        "made_of",
+        "only",
+        "pairs",
+    )
 
     def __init__(self, config: TlsConfig, pairs: Pairs, old: CertificateTable | None = None) -> None:
         self.config = config
         self.pairs = {files: pairs[files] for files in config.pairs}
-        reusable = old is not None and session_identity(old.config) == session_identity(config)
+        #: The same with what says who may come in.
+        self.made_of = dict(self.pairs)
+        if config.client_files is not None:
+            self.made_of[config.client_files] = pairs[config.client_files]
+        self.identity = session_identity(config, pairs)
+        #: None: clients are not asked for certificates.
+        self.clients = clients_of(config, pairs)
+        reusable = old is not None and old.identity == self.identity
         self._contexts: dict[Group, ssl.SSLContext] = {}
         known = old._contexts if old is not None and reusable else {}
         groups = _groups(tuple(self.pairs.values()))
         default = _default_group(tuple(self.pairs.values()))
         for group in (default, *groups.values()):
             if group not in self._contexts:
-                self._contexts[group] = known.get(group) or _make_context(config, group)
+                self._contexts[group] = known.get(group) or _make_context(config, group, self.clients)
         #: The group of all names, None if there are several.
         self.only = default if len(self._contexts) == 1 else None
         self._default = self._contexts[default]
@@ -105,9 +132,11 @@ def _default_group(pairs: Group) -> Group:
     return tuple(kinds.values())
 
 
-def _make_context(config: TlsConfig, group: Group) -> ssl.SSLContext:
+def _make_context(config: TlsConfig, group: Group, clients: ClientCheck | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    apply_settings(context, config)
+    apply_settings(context, config, clients)
+    if clients is not None:
+        clients.trust(context)
     for pair in group:
         load(context, pair)
     return context

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import mmap
 
-#: One record holds no more than this: a larger buffer would be allocated in vain.
-RECORD = 16 * 1024
+from vsproxy.tls_limits import RECORD
+
 #: Bytes that are read at once. Each turn of a fast body wakes both peers, which costs more than the copying does:
 #: with half as many per turn, an upload is dearer.
 ARRIVING = 1024 * 1024

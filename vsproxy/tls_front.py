@@ -13,7 +13,8 @@ from typing import NamedTuple
 from vsproxy.config.tls import TlsConfig
 from vsproxy.errors import VsproxyError
 from vsproxy.tls import CertificateTable, Group, apply_settings, session_identity
-from vsproxy.tls_pair import Pairs, load, read_pair
+from vsproxy.tls_clients import clients_of, read_listener
+from vsproxy.tls_pair import Pairs, load
 
 
 class Front:
@@ -31,16 +32,17 @@ class Front:
         # Of the certificates that were ever put in: they can be replaced, but not be taken out.
         self._kinds: frozenset[str] = frozenset()
 
-    def configure(self, config: TlsConfig) -> None:
-        """Take the settings of `config`."""
-        apply_settings(self.context, config)
-        self.identity = session_identity(config)
+    def configure(self, config: TlsConfig, pairs: Pairs) -> None:
+        """Take the settings of `config`, whose files are those of `pairs`."""
+        apply_settings(self.context, config, clients_of(config, pairs))
+        self.identity = session_identity(config, pairs)
 
     def use(self, table: CertificateTable) -> None:
         """Serve those who come from now on by `table`."""
         self._table = table
-        # Without a choice there need not be a callback, which is 2 % of a handshake.
-        chosen = table.only is None or not self._has(table.only)
+        # Without a choice there need not be a callback, which is 2 % of a handshake. Who may vouch for clients is put
+        # into no front, since it cannot be taken out again.
+        chosen = table.only is None or table.clients is not None or not self._has(table.only)
         self.context.sni_callback = self._choose if chosen else None
 
     def _has(self, group: Group) -> bool:
@@ -82,22 +84,22 @@ def make_tls(
     Without a `front` it keeps the one that it has as long as its sessions may be resumed. Nothing of what is in use
     is changed before `front.use(table)`. Raises VsproxyError or ssl.SSLError if something is short.
     """
-    identity = session_identity(config)
+    identity = session_identity(config, pairs)
     if old is not None and front in (None, old.front) and old.front.identity == identity:
         front = old.front
     else:
         if front is None or (old is not None and front is old.front):
             front = Front()
-        front.configure(config)
+        front.configure(config, pairs)
     if old is not None and front is old.front and _is_same(old.table, config, pairs):
         return old
     return ServerTls(front, CertificateTable(config, pairs, old.table if old is not None else None))
 
 
 def _is_same(table: CertificateTable, config: TlsConfig, pairs: Pairs) -> bool:
-    return table.config == config and all(table.pairs[files] == pairs[files] for files in config.pairs)
+    return table.config == config and all(pair == pairs[files] for files, pair in table.made_of.items())
 
 
 def load_tls(config: TlsConfig) -> ServerTls:
     """The TLS side of a listener that stands alone. Raises VsproxyError that names the file that is unusable."""
-    return make_tls(config, {files: read_pair(files) for files in config.pairs})
+    return make_tls(config, read_listener(config))

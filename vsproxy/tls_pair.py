@@ -14,7 +14,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
-from vsproxy.config.model import Config
 from vsproxy.config.tls import PairFiles
 from vsproxy.errors import VsproxyError
 
@@ -27,6 +26,8 @@ _KINDS = (
 )
 
 
+#: Not of a key: CAs and revocation lists, for the certificates of clients.
+CLIENTS = "clients"
 #: What a client may ask for, or a wildcard for it; a common name may be anything.
 _HOST = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
@@ -49,12 +50,6 @@ class Pair:
 
 #: What is in force, or is to be, by the files it came from.
 Pairs = Mapping[PairFiles, Pair]
-
-
-def read_pairs(config: Config) -> dict[PairFiles, Pair]:
-    """All pairs that `config` names. Raises VsproxyError that names the file that is missing or unusable."""
-    files = (pair for listener in config.listeners if listener.tls is not None for pair in listener.tls.pairs)
-    return {pair: read_pair(pair) for pair in dict.fromkeys(files)}
 
 
 def read_pair(files: PairFiles) -> Pair:
@@ -113,14 +108,15 @@ def load(context: ssl.SSLContext, pair: Pair, asked: list[bool] | None = None) -
     # OpenSSL reads files only. These have no name, and hold what was judged, whatever has become of the real ones.
     with ExitStack() as stack:
         try:
-            cert, key = (stack.enter_context(_in_memory(content)) for content in (pair.cert, pair.key))
+            cert, key = (stack.enter_context(in_memory(content)) for content in (pair.cert, pair.key))
         except OSError as exc:
             raise VsproxyError(f"a certificate cannot be handed over in /proc/self/fd: {exc.strerror}") from exc
         context.load_cert_chain(cert, key, no_password)
 
 
 @contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
+def in_memory(content: bytes) -> Iterator[str]:
+    """The name of a file with `content`, for OpenSSL, which reads nothing else. Raises OSError."""
     file = os.memfd_create("vsproxy-pair", os.MFD_CLOEXEC)
     try:
         with open(file, "wb", closefd=False) as writer:

@@ -1,13 +1,21 @@
-from vsproxy.sender cimport Sender
 import cython
+
+from cpython cimport time
+
+from vsproxy.sender cimport Sender
 
 cdef int _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT
 cdef Py_ssize_t _FEW_BYTES
-cdef Py_ssize_t _RECORD, _STEP
+cdef Py_ssize_t _RECORD, _STEP, _GLANCE
+cdef Py_ssize_t _MAX_HANDSHAKE, _MAX_CHAFF, _ANSWER_WEIGHT
 cdef int _HANDSHAKE_RECORD
 
 
 cdef class TlsTransport:
+    cdef public Py_ssize_t chaff
+    cdef public double chaff_since
+    cdef public bytes client_cert
+    cdef public object clients
     cdef public object context
     cdef public object error
     cdef public object gate
@@ -34,14 +42,17 @@ cdef class TlsTransport:
     cpdef open_up(self, object data)
     cpdef begin(self, bint server_side, object name, object session)
     cpdef shake(self)
-    @cython.locals(count=Py_ssize_t, ended=bint, size=Py_ssize_t, taken=Py_ssize_t)
+    @cython.locals(count=Py_ssize_t, ended=bint, size=Py_ssize_t, step=Py_ssize_t, taken=Py_ssize_t, total=Py_ssize_t)
     cpdef read(self, object data)
+    @cython.locals(now=double)
+    cpdef bint overdone(self) except *
     cpdef break_off(self, object error)
     @cython.locals(data=bytes)
     cpdef flush(self)
     @cython.locals(sent=Py_ssize_t, size=Py_ssize_t)
     cpdef write(self, bytes data)
     cpdef close(self)
-    cpdef await_goodbye(self)
+    @cython.locals(count=Py_ssize_t, taken=Py_ssize_t, total=Py_ssize_t)
+    cpdef await_goodbye(self, object data)
     cpdef abort(self)
     cpdef bint is_closing(self) except *

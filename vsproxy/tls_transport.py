@@ -1,46 +1,44 @@
 # cython: annotation_typing=False
 """TLS on one connection: the protocol of the bare transport, and the transport of what is spoken inside.
 
-The loops have TLS of their own, which costs a timer for every handshake and every close, a quarter of a mebibyte
-to read into per connection, and always a wait for the peer's close_notify after ours. Here deadlines are those
-of the gate and of the protocol inside, and all connections of a gate are read through the same two buffers.
+The loops have TLS of their own, which costs a timer for every handshake and every close, 256 KiB to read into per
+connection, and always a wait for the peer's close_notify after ours. Here deadlines are those of the gate and of the
+protocol inside, and all connections of a gate are read through the same two buffers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any
 
 from vsproxy.sender import Sender
-from vsproxy.tls_buffers import RECORD
+from vsproxy.tls_limits import ANSWER_WEIGHT, FEW_BYTES, GLANCE, MAX_CHAFF, MAX_HANDSHAKE, RECORD, STEP
 
 # How far a connection is: nothing seen of the peer, shaking hands, open, waiting for the peer's close_notify, and
 # none of these: told off, or closed as far as TLS is concerned.
 FRESH, SHAKING, OPEN, LEAVING, SHUT = range(5)
 _FRESH, _SHAKING, _OPEN, _LEAVING, _SHUT = FRESH, SHAKING, OPEN, LEAVING, SHUT
-#: A client that was sent no more than this has read all of it when it sees the end, and is left without waiting. There
-#: are those (uvloop's) that drop what they hold back, of which there may be much, if a FIN comes before they have
-#: answered the close_notify.
-FEW_BYTES = 64 * 1024
-_FEW_BYTES = FEW_BYTES
-_RECORD = RECORD
-#: A BIO keeps for good the most that it has held: it is given no more than this at a time.
-STEP = 256 * 1024
-_STEP = STEP
+_FEW_BYTES, _RECORD, _STEP, _GLANCE = FEW_BYTES, RECORD, STEP, GLANCE
+_MAX_HANDSHAKE, _MAX_CHAFF, _ANSWER_WEIGHT = MAX_HANDSHAKE, MAX_CHAFF, ANSWER_WEIGHT
 #: The first byte of a TLS connection: a record of the handshake.
-HANDSHAKE_RECORD = 0x16
-_HANDSHAKE_RECORD = HANDSHAKE_RECORD
+HANDSHAKE_RECORD = _HANDSHAKE_RECORD = 0x16
 
 
 class TlsTransport:
     """See the module. `gate` is told how the handshake went, and makes the protocol inside once it is over.
 
-    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`. The peer is a client,
+    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`. `clients` is what the client is to be
+    judged by, None if no certificate was asked for; `client_cert` are the lines of fields about it. The peer is a client,
     unless the gate answers `begun` with `speak_first`.
     """
 
     __slots__ = (
+        "chaff",
+        "chaff_since",
+        "client_cert",
+        "clients",
         "context",
         "error",
         "gate",
@@ -59,8 +57,10 @@ class TlsTransport:
         "written",
     )
 
-    def __init__(self, gate: Any, context: ssl.SSLContext, offer: Any) -> None:
+    def __init__(self, gate: Any, context: ssl.SSLContext, offer: Any, clients: Any = None) -> None:
         self.gate = gate
+        self.clients = clients
+        self.client_cert = b""
         self.context: ssl.SSLContext | None = context
         self.offer = offer
         self.raw: Any = None
@@ -81,6 +81,10 @@ class TlsTransport:
         self.watched = False
         #: Bytes that the protocol inside has written.
         self.written = 0
+        #: Bytes that have come without application data in them: of the handshake, then beyond what is forgiven of
+        #: them with the time, for the last time at `chaff_since`.
+        self.chaff = 0
+        self.chaff_since = 0.0
 
     # Protocol interface, for the bare transport
 
@@ -110,11 +114,14 @@ class TlsTransport:
         if self.state == _OPEN:
             self.read(data)
         elif self.state == _SHAKING:
-            self.incoming.write(data)
+            self.incoming.write(data[:_STEP])
+            self.chaff += min(len(data), _STEP)
             self.shake()
+            if len(data) > _STEP:
+                # The rest: of a body, or of the most there may be of a handshake.
+                self.receive(data[_STEP:])
         elif self.state == _LEAVING:
-            self.incoming.write(data)
-            self.await_goodbye()
+            self.await_goodbye(data)
 
     def eof_received(self) -> bool:
         """asyncio: an end without close_notify, which inside is a loss: what came may have been cut short."""
@@ -179,14 +186,18 @@ class TlsTransport:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
             self.flush()
+            if self.chaff > _MAX_HANDSHAKE:
+                self.state = _SHUT
+                self.gate.failed(self, None)
             return
         except ssl.SSLError as error:
-            self.error = error
+            self.state = _SHUT
             # The alert that says why.
             self.flush()
-            self.raw.close()
+            self.gate.failed(self, error)
             return
         self.state = _OPEN
+        self.chaff = 0
         if self.greeting:
             # The last of the handshake is nothing that the server waits for: it leaves with the first request.
             self.held = self.outgoing.read()
@@ -197,6 +208,9 @@ class TlsTransport:
         else:
             self.flush()
         self.inside = self.gate.passed(self)
+        if self.inside is None:
+            self.close()
+            return
         self.inside.connection_made(self)
         if self.incoming.pending and self.state == _OPEN:
             self.read(b"")
@@ -204,12 +218,16 @@ class TlsTransport:
     def read(self, data: bytes | memoryview) -> None:
         """Take `data` in after what is there, and pass on in one piece what that makes whole."""
         opened = self.gate.opened
+        total = len(data)
         size = 0
         taken = 0
+        step = _GLANCE
         ended = False
         while not ended:
-            self.incoming.write(data if len(data) <= _STEP else data[taken : taken + _STEP])
-            taken += _STEP
+            self.incoming.write(data if total <= _GLANCE else data[taken : taken + step])
+            self.chaff += min(total - taken, step) + size
+            taken += step
+            step = _STEP
             try:
                 while self.incoming.pending or self.tls.pending():
                     count = self.tls.read(_RECORD, opened[size:])
@@ -217,17 +235,18 @@ class TlsTransport:
                         ended = True
                         break
                     size += count
+                    self.chaff -= _RECORD
             except ssl.SSLWantReadError:
                 # The rest of a record is still to come.
                 pass
             except ssl.SSLError as error:
                 self.break_off(error)
                 return
-            if taken >= len(data):
+            self.chaff -= size
+            if self.overdone():
+                return
+            if taken >= total:
                 break
-        if self.outgoing.pending:
-            # Such as the answer to an update of keys.
-            self.flush()
         if size > 0:
             if self.watched:
                 self.gate.answered(self)
@@ -237,12 +256,30 @@ class TlsTransport:
             self.inside.eof_received()
             self.close()
 
+    def overdone(self) -> bool:
+        """Hand on what TLS answers by itself. Whether the connection was cut, for too much that is no data."""
+        if self.outgoing.pending:
+            self.chaff += _ANSWER_WEIGHT * self.outgoing.pending
+            self.flush()
+        if self.chaff <= _MAX_CHAFF:
+            self.chaff = max(self.chaff, 0)
+            return False
+        now = time.monotonic()
+        self.chaff -= int(min(now - self.chaff_since, 1.0) * _MAX_CHAFF)
+        self.chaff_since = now
+        if self.chaff <= _MAX_CHAFF:
+            return False
+        self.state = _SHUT
+        self.gate.cut("no_data")
+        self.raw.abort()
+        return True
+
     def break_off(self, error: ssl.SSLError) -> None:
         """The peer has broken the protocol, or says that we have: let nothing that came look complete."""
         self.error = error
         self.state = _SHUT
-        self.flush()
         self.gate.broken(error)
+        self.flush()
         self.raw.abort()
 
     # Records out
@@ -293,18 +330,27 @@ class TlsTransport:
         self.state = _SHUT
         self.raw.close()
 
-    def await_goodbye(self) -> None:
+    def await_goodbye(self, data: bytes | memoryview) -> None:
         """What the peer still says is dropped, until its goodbye."""
-        try:
-            while self.tls.read(_RECORD):
+        total = len(data)
+        taken = 0
+        while taken < total:
+            self.incoming.write(data[taken : taken + _STEP])
+            self.chaff += min(total - taken, _STEP)
+            taken += _STEP
+            try:
+                while count := len(self.tls.read(_RECORD)):
+                    self.chaff -= count + _RECORD
+            except ssl.SSLWantReadError:
+                if self.overdone():
+                    return
+                continue
+            except ssl.SSLError:
+                # The end, for read() after our own; or nonsense, which is one as well.
                 pass
-        except ssl.SSLWantReadError:
+            self.state = _SHUT
+            self.raw.close()
             return
-        except ssl.SSLError:
-            # The end, for read() after our own; or nonsense, which is one as well.
-            pass
-        self.state = _SHUT
-        self.raw.close()
 
     def abort(self) -> None:
         """Close at once; what is not written is lost."""
@@ -344,9 +390,11 @@ class TlsTransport:
         self.patient = True
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`ssl_object`, `sslcontext`, or what the bare transport knows."""
+        """`ssl_object`, `sslcontext`, `client_cert` (lines of fields), or what the bare transport knows."""
         if name == "ssl_object":
             return self.tls
+        if name == "client_cert":
+            return self.client_cert
         if name == "sslcontext":
             return self.context if self.tls is None else self.tls.context
         return self.raw.get_extra_info(name, default) if self.raw is not None else default

@@ -22,7 +22,7 @@ from vsproxy.downstream.choice import PrefaceReader, new_negotiated
 from vsproxy.downstream.http1 import new_connection
 from vsproxy.downstream.serving import ListenerSettings, Serving
 from vsproxy.errors import VsproxyError
-from vsproxy.listener import HANDSHAKE_TIMEOUT, Listener, Terms
+from vsproxy.listener import Listener, Terms
 from vsproxy.relay import IS_AVAILABLE, Relay
 from vsproxy.routing import Route, Router
 from vsproxy.splice import Splicer, is_available, pipes_for
@@ -104,8 +104,8 @@ class ServedListener:
     def renew(self, pairs: Pairs) -> None:
         """Serve new clients with these, where they come from files that are ours. Raises as `make_tls` does."""
         tls = self._offer.terms.tls
-        if tls is not None and any(tls.table.pairs.get(files) not in (None, pair) for files, pair in pairs.items()):
-            self.switch(self.offer_for(self._offer.terms.config, {**tls.table.pairs, **pairs}, tls.front))
+        if tls is not None and any(tls.table.made_of.get(files) not in (None, pair) for files, pair in pairs.items()):
+            self.switch(self.offer_for(self._offer.terms.config, {**tls.table.made_of, **pairs}, tls.front))
 
     def leave(self) -> None:
         """The address is given up: no new clients, and those that are there are told with their next answer."""
@@ -281,7 +281,7 @@ class Traffic:
 
     async def _see_off(self, listener: Listener) -> None:
         self._left.append(listener)
-        await listener.settle(HANDSHAKE_TIMEOUT)
+        await listener.settle(listener.config.handshake_timeout)
         self._left.remove(listener)
 
     async def _close_log(self, log: AccessLog) -> None:

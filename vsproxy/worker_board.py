@@ -18,7 +18,7 @@ _GROWING = (
     "proxy_failures",
     "http2_connections",
 )
-_BY_REASON = ("bad_requests", "http2_events")
+_BY_REASON = ("bad_requests", "http2_events", "certificates_refused", "tls_cuts")
 _PRESENT = ("active", "paused")
 
 
@@ -28,8 +28,8 @@ def listener_counts(listener: Listener) -> dict[str, Any]:
     counts: dict[str, Any] = {name: getattr(stats, name) for name in _GROWING + _PRESENT}
     counts["key"] = listener.key
     counts["certificate_expiry"] = listener.certificate_expiry
-    for name in _BY_REASON:
-        counts[name] = dict(getattr(stats, name))
+    counts["crl_expiry"] = listener.crl_expiry
+    counts.update({name: dict(getattr(stats, name)) for name in _BY_REASON})
     return counts
 
 
@@ -38,9 +38,9 @@ def add_counts(stats: ListenerStats | ListenerTotals, counts: Mapping[str, Any])
     for name in _GROWING:
         setattr(stats, name, getattr(stats, name) + counts.get(name, 0))
     for name in _BY_REASON:
-        total = getattr(stats, name)
+        own = getattr(stats, name)
         for reason, count in counts.get(name, {}).items():
-            total[reason] = total.get(reason, 0) + count
+            own[reason] = own.get(reason, 0) + count
 
 
 class ListenerTotals:
@@ -64,8 +64,11 @@ class ListenerTotals:
         self.paused = False
         self.certificate_expiry: float | None = None
         self.certificates: Mapping[str, float] = {}
+        self.crl_expiry: float | None = None
         self.bad_requests: dict[str, int] = {}
         self.http2_events: dict[str, int] = {}
+        self.certificates_refused: dict[str, int] = {}
+        self.tls_cuts: dict[str, int] = {}
         for board in boards:
             counts = board.get("listeners", {}).get(address, {})
             self._add(counts)
@@ -79,10 +82,11 @@ class ListenerTotals:
         return self
 
     def _add(self, counts: Mapping[str, Any]) -> None:
-        expiry = counts.get("certificate_expiry")
-        if expiry is not None:
-            # A worker that has not switched yet, or could not, is the one to worry about.
-            self.certificate_expiry = min(expiry, self.certificate_expiry or expiry)
+        for name in ("certificate_expiry", "crl_expiry"):
+            expiry = counts.get(name)
+            if expiry is not None:
+                # A worker that has not switched yet, or could not, is the one to worry about.
+                setattr(self, name, min(expiry, getattr(self, name) or expiry))
         add_counts(self, counts)
         self.active += counts.get("active", 0)
         self.paused = self.paused or bool(counts.get("paused"))

@@ -6,12 +6,14 @@ The figures are the proxy's own, the verdict is that of Prometheus's rule engine
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import re
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from support.authorities import Authority
 from support.certificates import load_generator
 from support.http import Request
 from support.promtool import RULES, History, alerts, check_firing, needs_promtool, promtool
@@ -209,6 +211,20 @@ async def test_a_certificate_that_is_refused(stage: Stage, tmp_path: Path) -> No
     name = "vsproxy_certificate_up_to_date"
     story.goes_on(await scrape_until(proxy, lambda found: found.values(name) == [0]), 5, "CertificateRefused")
     story.check()
+
+
+async def test_a_revocation_list_that_is_soon_out_of_date(stage: Stage, tmp_path: Path) -> None:
+    server = await stage.server()
+    authority = Authority(tmp_path / "clients")
+    for hours, firing in ((30, ()), (20, ("ClientRevocationListExpires",))):
+        lists = tmp_path / f"{hours}.pem"
+        lists.write_bytes(authority.revocation_list(lasts=datetime.timedelta(hours=hours)))
+        tls = {**make_tls(tmp_path / f"{hours}", 100), "client_ca": str(authority.file), "client_crl": str(lists)}
+        proxy = await stage.proxy(server, listener={"tls": tls}, admin=ADMIN)
+        found = await scrape(proxy)
+        story = Story(tmp_path, found)
+        story.goes_on(found, 5, *firing)
+        story.check()
 
 
 async def test_an_access_log_that_cannot_be_written(stage: Stage, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from support.authorities import Authority
 from support.certificates import make_certificates
 from support.h2_frames import PREFACE, raw, settings
 from support.promtool import RULES, needs_promtool, promtool
@@ -37,15 +40,24 @@ async def figures(stage: Stage) -> Scrape:
 
 
 async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | ProxyProcess]]) -> Scrape:
-    """A scrape of a proxy that has seen checks, traffic and a bad request, and speaks TLS on both sides too."""
-    certificates = make_certificates(stage.directory / start.__name__)
+    """A scrape of a proxy that has seen checks, traffic, a bad request, and TLS on both sides, not all of it good."""
+    directory = stage.directory / start.__name__
+    certificates = make_certificates(directory)
     tls = {"cert": str(certificates.cert), "key": str(certificates.key)}
+    authority = Authority(directory / "clients")
+    lists = directory / "lists.pem"
+    lists.write_bytes(authority.revocation_list())
+    asking = {**tls, "client_ca": str(authority.file), "client_crl": str(lists)}
     server = TlsServer(server_context(Pair(certificates.cert, certificates.key)))
     await server.start()
     proxy = await start(
         server.address,
         pool={"health": {"path": "/health", "inter": "20ms", "timeout": "5s"}, "tls": {"ca": str(certificates.ca)}},
-        listeners=[{"bind": "127.0.0.1:0", "h2c": True}, {"bind": "127.0.0.1:0", "tls": tls}],
+        listeners=[
+            {"bind": "127.0.0.1:0", "h2c": True},
+            {"bind": "127.0.0.1:0", "tls": asking},
+            {"bind": "127.0.0.1:0", "tls": tls, "handshake_timeout": "50ms"},
+        ],
         admin={"bind": "127.0.0.1:0"},
     )
     client = await stage.connect()
@@ -53,11 +65,19 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
     assert (await (await stage.connect()).raw(b"GET / HTTP/1.1\r\n\r\n")).status == 400
     # HTTP/2, and a PING on a stream, where none may be.
     await (await stage.connect()).send(PREFACE + settings() + raw(6, 0, 1, bytes(8)))
-    found = await scrape_until(
+    asked, hurried = (address.split(":") for address in proxy.addresses[1:3])
+    context = certificates.client_context()
+    reader, _ = await asyncio.open_connection(*asked, ssl=context, server_hostname="localhost")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await reader.read()
+    _, slow = await asyncio.open_connection(*hurried)
+    figures = await scrape_until(
         proxy,
         lambda found: (
             found.values("vsproxy_listener_bad_requests_total") == [1]
             and found.values("vsproxy_listener_http2_events_total") == [1]
+            and found.values("vsproxy_listener_client_certificates_refused_total") == [1]
+            and found.values("vsproxy_listener_tls_cuts_total") == [1]
             and found.value("vsproxy_pool_responses_total", code="2xx") == 1
             and found.value("vsproxy_server_checks_total", result="passed") > 0
             # A server's row is written apart from the pool's, and shows a histogram once it has counted something.
@@ -65,8 +85,9 @@ async def eventful_scrape(stage: Stage, start: Callable[..., Awaitable[Proxy | P
             and found.values("vsproxy_server_connect_duration_seconds_count") == [1]
         ),
     )
+    slow.close()
     await server.stop()
-    return found
+    return figures
 
 
 class Described(NamedTuple):

@@ -96,7 +96,7 @@ def test_a_variable_that_is_not_set_is_one_mistake_among_others(tmp_path: Path) 
         'lb.toml:2: listeners[0].bind: found "${WHERE}", but WHERE is not set; '
         'accepted a variable that is set, or "${WHERE:-default}"',
         'lb.toml:3: listeners[0].idle_timeout: found "soon" (not a duration); accepted a duration such as '
-        '"10s", "500ms", "1m30s", "1h", or a number of seconds, more than 0',
+        '"10s", "500ms", "1m30s", "1h", "7d", or a number of seconds, more than 0',
         'lb.toml:5: log.level: found "${1x}"; accepted "${NAME}", "${NAME:-default}", '
         'or "$$" for a plain "$"',
     ]

@@ -54,8 +54,8 @@ accepted workers, shutdown_timeout, splice
 lb.toml:6: listeners[0].bind: found "0.0.0.0" (the port is missing); accepted "host:port", "[v6]:port", \
 ":port" (all interfaces) or "unix:/path"
 lb.toml:7: listeners[0].header_timeout: found "fast" (not a duration); accepted a duration such as "10s", \
-"500ms", "1m30s", "1h", or a number of seconds, more than 0
-lb.toml:8: listeners[0].idle_timeout: found 0; accepted a duration such as "10s", "500ms", "1m30s", "1h", \
+"500ms", "1m30s", "1h", "7d", or a number of seconds, more than 0
+lb.toml:8: listeners[0].idle_timeout: found 0; accepted a duration such as "10s", "500ms", "1m30s", "1h", "7d", \
 or a number of seconds, more than 0
 lb.toml:9: listeners[0].trusted_proxies[0]: found "10.0.0.1/8" (10.0.0.1/8 has host bits set); accepted a \
 network such as "10.0.0.0/8" or "fd00::/8", or an address

@@ -49,7 +49,7 @@ def test_duration(written: object, seconds: float) -> None:
         "10s\n",
         "10S",
         "-1s",
-        "1d",
+        "1w",
         "1e3s",
         "\u0661s",
         ".5s",

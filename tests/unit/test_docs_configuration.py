@@ -49,6 +49,7 @@ def test_every_table_has_a_section() -> None:
         "## `[[listeners]]`",
         "## `[listeners.tls]`",
         "## `[[listeners.tls.certificates]]`",
+        "## `[listeners.tls.hsts]`",
         "## `[[routes]]`",
         "## `[pools.NAME]`",
         "## `[[pools.NAME.servers]]`",

@@ -165,11 +165,18 @@ def answer(status: int, fields: bytes) -> ResponseHead:
 
 def test_an_answer() -> None:
     head = make_response(404, b"Content-Type: text/plain\r\nX-Odd:\t a b \r\nX-Empty:\r\n", b"gone\n")
-    assert response_fields(head, True) == [
+    assert response_fields(head, True, b"") == [
         (b":status", b"404"), (b"content-type", b"text/plain"), (b"x-odd", b"a b"), (b"x-empty", b""),
         (b"content-length", b"5"), (b"via", b"1.1 vsproxy"),
     ]  # fmt: skip
-    assert response_fields(answer(204, b""), False) == [(b":status", b"204")]
+    assert response_fields(answer(204, b""), False, b"") == [(b":status", b"204")]
+
+
+def test_hsts_is_added_unless_the_server_says_it() -> None:
+    line = b"Strict-Transport-Security: max-age=5\r\n"
+    field = (b"strict-transport-security", b"max-age=5")
+    assert response_fields(answer(204, b""), False, line) == [(b":status", b"204"), field]
+    assert response_fields(answer(204, b"strict-transport-security: max-age=7\r\n"), False, line)[1][1] == b"max-age=7"
 
 
 def test_a_tunnel_begins_with_200() -> None:

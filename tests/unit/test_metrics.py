@@ -46,6 +46,8 @@ class FakeStats:
     paused: bool = False
     http2_connections: int = 0
     http2_events: dict[str, int] = field(default_factory=dict)
+    certificates_refused: dict[str, int] = field(default_factory=dict)
+    tls_cuts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,6 +55,7 @@ class FakeListener:
     address: str
     stats: FakeStats = field(default_factory=FakeStats)
     certificate_expiry: float | None = None
+    crl_expiry: float | None = None
     certificates: dict[str, float] = field(default_factory=dict)
 
 
@@ -201,10 +204,12 @@ def test_pools() -> None:
 
 
 def test_listeners() -> None:
-    stats = FakeStats(9, 4, 3, 5, 1, 2, 6, {"missing Host": 3}, True, 6, {"stalled": 2})
+    stats = FakeStats(
+        9, 4, 3, 5, 1, 2, 6, {"missing Host": 3}, True, 6, {"stalled": 2}, {"expired": 6}, {"no_data": 7}
+    )
     samples = scrape(
         FakeProxy(
-            listeners=[FakeListener("127.0.0.1:80", stats, 1800000000.5), FakeListener("unix:/run/x")],
+            listeners=[FakeListener("127.0.0.1:80", stats, 1800000000.5, 1700000000.5), FakeListener("unix:/run/x")],
         )
     )
     expected = {
@@ -212,6 +217,7 @@ def test_listeners() -> None:
         "tls_handshakes_total": 5, "tls_failures_total": 1, "plain_on_tls_total": 2, "accept_paused": 1,
         "http2_connections_total": 6, "proxy_protocol_failures_total": 6,
         "certificate_expiry_timestamp_seconds": 1800000000.5,
+        "client_crl_expiry_timestamp_seconds": 1700000000.5,
     }  # fmt: skip
     for name, count in expected.items():
         assert value(samples, f"vsproxy_listener_{name}", listener="127.0.0.1:80") == count
@@ -219,6 +225,10 @@ def test_listeners() -> None:
     assert reasons == {"missing Host": 3}
     events = by_label(samples, "vsproxy_listener_http2_events_total", "event", listener="127.0.0.1:80")
     assert events == {"stalled": 2}
+    refused = by_label(samples, "vsproxy_listener_client_certificates_refused_total", "reason", listener="127.0.0.1:80")
+    assert refused == {"expired": 6}
+    cuts = by_label(samples, "vsproxy_listener_tls_cuts_total", "reason", listener="127.0.0.1:80")
+    assert cuts == {"no_data": 7}
     assert value(samples, "vsproxy_listener_accept_paused", listener="unix:/run/x") == 0
     expiries = by_label(samples, "vsproxy_listener_certificate_expiry_timestamp_seconds", "listener")
     assert list(expiries) == ["127.0.0.1:80"]

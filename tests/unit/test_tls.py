@@ -47,10 +47,10 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 
 @contextlib.asynccontextmanager
-async def listening(tls: TlsConfig, handshake_timeout: float = 10.0) -> AsyncIterator[Listener]:
-    config = ListenerConfig(bind=parse_bind("127.0.0.1:0"), tls=tls)
+async def listening(tls: TlsConfig, **settings: float) -> AsyncIterator[Listener]:
+    config = ListenerConfig(bind=parse_bind("127.0.0.1:0"), tls=tls, **settings)
     loop = asyncio.get_running_loop()
-    listener = Listener(config, loop, Answering, Descriptors(1024), handshake_timeout)
+    listener = Listener(config, loop, Answering, Descriptors(1024))
     listener.bind()
     listener.start()
     try:

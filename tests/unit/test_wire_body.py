@@ -174,7 +174,8 @@ def test_bad_trailers(trailer: bytes) -> None:
 
 
 NOT_TRAILERS = (
-    b"Content-Length transfer-encoding HOST Connection Authorization Set-Cookie Trailer X-Forwarded-For X_Y"
+    b"Content-Length transfer-encoding HOST Connection Authorization Set-Cookie Trailer X-Forwarded-For X_Y "
+    b"X-Client-Cert-Subject Client-Cert"
 )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from support.wire import cut_at, in_bytes, read, refusal, request
 from vsproxy.errors import BadMessage
-from vsproxy.wire.fields import KNOWN_NAMES
+from vsproxy.wire.field_names import CLIENT_CERT_NAMES, KNOWN_NAMES
 from vsproxy.wire.message import field_value
 from vsproxy.wire.request import RequestParser
 
@@ -278,6 +280,20 @@ def test_expectations() -> None:
     assert refusal(get(b"Expect: x 100-continue\r\n")) == 417
 
 
+@pytest.mark.parametrize("name", CLIENT_CERT_NAMES)
+@pytest.mark.parametrize("spell", [bytes.lower, bytes.upper, bytes.title, bytes.swapcase])
+def test_what_is_said_of_a_client_s_certificate_is_set_aside(name: bytes, spell: Callable[[bytes], bytes]) -> None:
+    line = spell(name) + b": x, y \r\n"
+    head = request(get(b"A: 1\r\n" + line + b"B: 2\r\n" + line))
+    assert (head.fields, head.client_cert) == (b"A: 1\r\nB: 2\r\n", 2 * line)
+    near = name[:-1] + b"z: 1\r\n" + name + b"s: 1\r\n"
+    assert request(get(near)).fields == near
+    for underscored in (name.replace(b"-", b"_"), name.replace(b"-", b"_", 1)):
+        head = request(get(spell(underscored) + b": x\r\n"), keep_underscores=True)
+        assert (head.fields, head.client_cert) == (b"", b"")
+        assert head.dropped_underscores == [spell(underscored)]
+
+
 def test_underscores() -> None:
     data = get(b"A_b: 1\r\nContent_Length: 5\r\nX_Forwarded-For: 1\r\nC: 2\r\n")
     head = request(data)
@@ -327,7 +343,7 @@ names = st.text("abcdefghijklmnopqrstuvwxyzXYZ0123456789-!#$%&'*+.^`|~", min_siz
     str.encode
 )
 values = st.binary(max_size=30).map(lambda raw: bytes(b for b in raw if b == 9 or (b >= 32 and b != 127)))
-SPECIAL = set(KNOWN_NAMES[1:])
+SPECIAL = {*KNOWN_NAMES[1:], *CLIENT_CERT_NAMES}
 plain_fields = st.lists(st.tuples(names.filter(lambda name: name.lower() not in SPECIAL), values), max_size=8)
 lines = st.sampled_from(sorted(SPECIAL)).flatmap(
     lambda name: st.sampled_from(

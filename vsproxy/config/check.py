@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from vsproxy.config.check_clients import client_file_problems, client_file_warnings
 from vsproxy.config.consistency import tables
 from vsproxy.config.model import Bind, Config, ResolverSection
 from vsproxy.config.positions import Path
@@ -53,7 +54,8 @@ def check_file(path: str, environ: Mapping[str, str]) -> Checked:
         config = Config.from_document(document)
     except ConfigError as error:
         problems = error.problems
-    found = sorted((*problems, *certificate_problems(document)), key=lambda problem: problem.line)
+    unusable = (*certificate_problems(document), *client_file_problems(document))
+    found = sorted((*problems, *unusable), key=lambda problem: problem.line)
     return Checked(document, None if found else config, tuple(found))
 
 
@@ -153,7 +155,8 @@ def warnings(checked: Checked) -> list[Problem]:
     if checked.config is None:
         return []
     document = checked.document
-    return [*_expired(document), *_nameless(document), *_unresolved(document, checked.config)]
+    unresolved = _unresolved(document, checked.config)
+    return [*_expired(document), *_nameless(document), *client_file_warnings(document), *unresolved]
 
 
 def _expired(document: Document) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from vsproxy.config.hsts import preload_contradictions
 from vsproxy.config.positions import Path
 from vsproxy.config.units import Bind, parse_address, parse_bind
 
@@ -26,6 +27,7 @@ def contradictions(data: Any) -> Iterator[Contradiction]:
         return
     pools = data.get("pools") or {}
     yield from _binds(data)
+    yield from _client_certificates(data)
     yield from _routes(data, [str(name) for name in pools] if isinstance(pools, Mapping) else [])
     for name, pool in pools.items() if isinstance(pools, Mapping) else ():
         if isinstance(pool, Mapping):
@@ -100,6 +102,21 @@ def _certificates(at: Path, tls: Any) -> Iterator[Contradiction]:
             yield (*at, "certificates", index, "cert"), found, "a certificate of its own"
         elif isinstance(cert, str):
             seen[cert] = f"certificates[{index}]"
+
+
+def _client_certificates(data: Mapping[str, Any]) -> Iterator[Contradiction]:
+    for index, listener in tables(data, "listeners"):
+        tls = listener.get("tls")
+        if not isinstance(tls, Mapping):
+            continue
+        at: Path = ("listeners", index, "tls")
+        for key in ("client_auth", "client_crl", "client_cert_field"):
+            if tls.get(key) not in (None, False) and tls.get("client_ca") is None:
+                yield (*at, key), f"{key} where no client is asked for a certificate", "client_ca beside it"
+        if tls.get("client_crl") is not None and tls.get("client_crl") == tls.get("client_ca"):
+            yield (*at, "client_crl"), "the file of client_ca", "a file of its own, with revocation lists"
+        for key, found, accepted in preload_contradictions(tls.get("hsts")):
+            yield (*at, "hsts", key), found, accepted
 
 
 def _routes(data: Mapping[str, Any], pools: list[str]) -> Iterator[Contradiction]:

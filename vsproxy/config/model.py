@@ -172,6 +172,9 @@ class ListenerConfig(Section):
             "nobody is."
         ),
     )
+    handshake_timeout: Duration = Field(
+        default=10.0, gt=0, description="How long a TLS handshake may take, from the accept on."
+    )
     header_timeout: Duration = Field(
         default=60.0, gt=0, description="How long a client may take to send a head, then 408."
     )

@@ -25,7 +25,8 @@ once, with line and key, opens certificates and resolves the names of servers; `
 JSON Schema. From Python, `Config.load("lb.toml")` reads the file and `Config.model_validate({...})` a \
 dictionary of the same shape.
 
-- **Durations** are text with `ms`, `s`, `m` or `h` (`"500ms"`, `"1.5s"`, `"1m30s"`), or a number of seconds.
+- **Durations** are text with `ms`, `s`, `m`, `h` or `d` (`"500ms"`, `"1.5s"`, `"1m30s"`, `"365d"`), or \
+a number of seconds.
 - **Sizes** are text with `B`, `KB`, `MB`, `GB` (powers of 1000) or `KiB`, `MiB`, `GiB` (powers of 1024), \
 or a number of bytes.
 - **Environment**: in every text, `${NAME}` becomes the value of the variable, and it is a mistake if it is \

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
+from vsproxy.config.hsts import Hsts
 from vsproxy.config.pools import Section
-from vsproxy.config.types import Accepts, FileName
+from vsproxy.config.types import Accepts, FileName, Flag
 
 #: Of TLS 1.2: Mozilla's "intermediate" choice, ECDHE with AEAD only. Those of 1.3 are all sound, and stay as OpenSSL
 #: has them.
@@ -109,6 +110,50 @@ class TlsConfig(CertificateConfig):
         min_length=1,
         description="Protocols that are offered (ALPN); of those that the client knows, the first is taken.",
     )
+
+    client_ca: FileName | None = Field(
+        default=None,
+        description=(
+            "File (PEM) with the certificates of those who vouch for clients: ask clients for a certificate, and let "
+            "in only whose chain leads here. Default: clients are not asked."
+        ),
+    )
+    client_auth: Literal["required", "optional"] | None = Field(
+        default=None,
+        description=(
+            "`required`: nobody comes in without a certificate. `optional`: who shows none comes in, who shows one "
+            'that does not hold does not. Default: "required", where there is `client_ca`.'
+        ),
+    )
+    client_crl: FileName | None = Field(
+        default=None,
+        description=(
+            "File (PEM) with revocation lists: one of each CA that issues certificates of clients. If there is one of "
+            "every CA in `client_ca`, the certificates of CAs are looked up too. Once a list is past its next update, "
+            "its clients are refused."
+        ),
+    )
+    client_cert_field: Flag = Field(
+        default=False,
+        description="Send servers the client's certificate as a whole too, in the field `Client-Cert` (RFC 9440).",
+    )
+    hsts: Hsts | None = Field(
+        default=None,
+        description=(
+            "Add Strict-Transport-Security to answers that have none: a duration, or the table below. Default: no."
+        ),
+    )
+
+    @property
+    def requires_certificate(self) -> bool:
+        """Whether nobody comes in without a certificate."""
+        return self.client_ca is not None and self.client_auth != "optional"
+
+    @property
+    def client_files(self) -> PairFiles | None:
+        """The files with CAs and revocation lists, of which the first stands for both if there are no lists. None:
+        clients are not asked."""
+        return PairFiles(self.client_ca, self.client_crl or self.client_ca) if self.client_ca is not None else None
 
     @property
     def pairs(self) -> tuple[PairFiles, ...]:

@@ -183,7 +183,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     _text_or_number(DURATION_PATTERN, "number"),
     Accepts(
-        'a duration such as "10s", "500ms", "1m30s", "1h", or a number of seconds',
+        'a duration such as "10s", "500ms", "1m30s", "1h", "7d", or a number of seconds',
         lambda seconds: _quoted(format_duration(seconds)),
         brief="a duration",
     ),

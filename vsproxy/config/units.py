@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
     "B": 1,
     "KB": 1000,
@@ -23,10 +23,10 @@ _BYTES = {
     "GiB": 1024**3,
 }
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-DURATION_PATTERN = rf"^(?:{_NUMBER}(?:ms|s|m|h))+$|^{_NUMBER}$"
+DURATION_PATTERN = rf"^(?:{_NUMBER}(?:ms|s|m|h|d))+$|^{_NUMBER}$"
 SIZE_PATTERN = rf"^{_NUMBER}(?:B|KB|MB|GB|KiB|MiB|GiB)?$"
 _DURATION = re.compile(DURATION_PATTERN)
-_DURATION_PART = re.compile(rf"({_NUMBER})(ms|s|m|h)?")
+_DURATION_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)?")
 _SIZE = re.compile(SIZE_PATTERN)
 _SIZE_PART = re.compile(rf"({_NUMBER})([A-Za-z]*)")
 _HOST_NAME = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?$")
@@ -37,7 +37,7 @@ _MAX_UNIX_PATH = 107
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from `"10s"`, `"1m30s"`, `"1.5s"` or a plain number of seconds. Raises ValueError."""
+    """Seconds from `"10s"`, `"1m30s"`, `"365d"` or a plain number of seconds. Raises ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
             raise ValueError("not a finite number of seconds from 0 up")

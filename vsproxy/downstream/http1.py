@@ -222,7 +222,8 @@ class DownstreamConnection(ClientConnection):
     def head_lines(self, head: ResponseHead, body: bytes) -> bytes:
         """A head as it goes to this client, and what goes out with it."""
         minor = self.exchange.head.minor  # type: ignore[union-attr]
-        return response_lines(head, self.chunked, not self.close_after, minor, self.settings.via, body)
+        settings = self.settings
+        return response_lines(head, self.chunked, not self.close_after, minor, settings.via, settings.hsts, body)
 
     def send_interim(self, head: ResponseHead) -> None:
         """Send a 1xx; a client of HTTP/1.0 does not know them."""
@@ -355,7 +356,8 @@ class DownstreamConnection(ClientConnection):
         self.serving.log_refusal(self.forwarding.peer, self.settings, status, reason)  # type: ignore[union-attr]
         body = reason.encode() + b"\n"
         head = make_response(status, b"Content-Type: text/plain; charset=utf-8\r\n", body)
-        self.write(response_lines(head, False, False, 1, self.settings.via, body))
+        settings = self.settings
+        self.write(response_lines(head, False, False, 1, settings.via, settings.hsts, body))
         self.linger()
 
     def can_drain(self, request: RequestHead) -> bool:

@@ -1,5 +1,6 @@
 from vsproxy.downstream.http2_flow cimport StreamFlow
 from vsproxy.downstream.http2_owner cimport StreamOwner
+from vsproxy.downstream.serving cimport ListenerSettings
 from vsproxy.exchange cimport Exchange
 from vsproxy.stream cimport ExchangeEvents
 from vsproxy.wire.http2_head cimport interim_fields, opened_fields, response_fields, trailer_fields
@@ -29,7 +30,7 @@ cdef class Http2Stream(StreamFlow):
     cpdef take_for_tunnel(self, bytes data, bint ended)
     @cython.locals(exchange=Exchange)
     cpdef on_closed(self, bint failed)
-    @cython.locals(head=ResponseHead)
+    @cython.locals(head=ResponseHead, settings=ListenerSettings)
     cpdef release_head(self, bint ended)
     @cython.locals(ended=bint, held=ResponseHead)
     cpdef send_body(self, bytes data)

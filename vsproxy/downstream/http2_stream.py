@@ -152,7 +152,8 @@ class Http2Stream(StreamFlow):
         """Send the head that is held."""
         head: ResponseHead = self.held  # type: ignore[assignment]
         self.held = None
-        self.session.respond(self.number, response_fields(head, self.owner.settings.via), ended)
+        settings = self.owner.settings
+        self.session.respond(self.number, response_fields(head, settings.via, settings.hsts), ended)
         self.owner.flush_soon()
 
     def withdraw_head(self) -> bool:

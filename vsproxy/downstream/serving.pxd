@@ -20,10 +20,12 @@ cdef list _HEX
 
 cdef class ListenerSettings:
     cdef public str address
+    cdef public bint asks_certificates
     cdef public double body_timeout
     cdef public bint forwarded
     cdef public dict forwardings
     cdef public double header_timeout
+    cdef public bytes hsts
     cdef public double idle_timeout
     cdef public bint keep_underscores
     cdef public Py_ssize_t max_fields
@@ -39,6 +41,8 @@ cdef class ListenerSettings:
 
     @cython.locals(known=Forwarding)
     cpdef Forwarding forwarding_for(self, bytes origin, object transport)
+    cpdef str peer_of(self, bytes origin, object transport)
+    cpdef Forwarding make_forwarding(self, str peer, object transport)
 
 
 cdef class Serving:

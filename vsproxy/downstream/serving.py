@@ -12,6 +12,7 @@ from typing import Protocol
 
 from vsproxy.access_line import AccessRecord
 from vsproxy.access_log import AccessLog
+from vsproxy.config.hsts import hsts_line
 from vsproxy.config.model import ListenerConfig
 from vsproxy.exchange import Exchange, new_exchange
 from vsproxy.headers import Forwarding
@@ -54,10 +55,12 @@ class ListenerSettings:
 
     __slots__ = (
         "address",
+        "asks_certificates",
         "body_timeout",
         "forwarded",
         "forwardings",
         "header_timeout",
+        "hsts",
         "idle_timeout",
         "keep_underscores",
         "max_fields",
@@ -77,6 +80,8 @@ class ListenerSettings:
         #: These settings are no longer in force: a connection that has them ends after its next answer.
         self.retired = False
         self.secure = config.tls is not None
+        self.asks_certificates = config.tls is not None and config.tls.client_ca is not None
+        self.hsts = hsts_line(config.tls.hsts) if config.tls is not None and config.tls.hsts is not None else b""
         self.redirect = config.redirect is not None
         self.header_timeout = config.header_timeout
         self.idle_timeout = config.idle_timeout
@@ -95,25 +100,37 @@ class ListenerSettings:
 
     def forwarding_for(self, origin: bytes, transport: asyncio.Transport) -> Forwarding:
         """What the connections of one peer add to their requests; `origin` is its packed address, or empty: ask."""
+        if self.asks_certificates:
+            # It depends on the connection, so it is not kept.
+            return self.make_forwarding(self.peer_of(origin, transport), transport)
         known = self.forwardings.get(origin)
         if known is not None:
             return known
+        peer = self.peer_of(origin, transport)
+        key = origin or peer
+        known = self.forwardings.get(key)
+        if known is None:
+            known = self.make_forwarding(peer, transport)
+            if len(self.forwardings) >= MAX_PEERS:
+                self.forwardings.clear()
+            self.forwardings[key] = known
+        return known
+
+    def peer_of(self, origin: bytes, transport: asyncio.Transport) -> str:
+        """The peer's address as text, empty for a Unix socket's."""
         if origin:
             peer = socket.inet_ntop(socket.AF_INET if len(origin) == 4 else socket.AF_INET6, origin)
         else:
             # A Unix socket's peer has no name.
             peername = transport.get_extra_info("peername")
             peer = peername[0] if isinstance(peername, tuple) else ""
-        peer = peer.removeprefix("::ffff:")
-        key = origin or peer
-        known = self.forwardings.get(key)
-        if known is None:
-            scheme = b"https" if self.secure else b"http"
-            known = Forwarding(peer, scheme, self.networks, self.forwarded, self.via)
-            if len(self.forwardings) >= MAX_PEERS:
-                self.forwardings.clear()
-            self.forwardings[key] = known
-        return known
+        return peer.removeprefix("::ffff:")
+
+    def make_forwarding(self, peer: str, transport: asyncio.Transport) -> Forwarding:
+        """A new one; where certificates are asked for, `transport` knows what is to be said of the client's."""
+        lines = transport.get_extra_info("client_cert") if self.asks_certificates else b""
+        scheme = b"https" if self.secure else b"http"
+        return Forwarding(peer, scheme, self.networks, self.forwarded, self.via, lines)
 
 
 class Serving:

@@ -57,6 +57,18 @@ def _tls(table: Table[ListenerSource]) -> Iterator[Family]:
         "certificate_expiry_timestamp_seconds", "When the first of the certificates expires.",
         lambda listener: listener.certificate_expiry,
     )  # fmt: skip
+    yield table.gauge(
+        "client_crl_expiry_timestamp_seconds", "When the first revocation list of clients is out of date.",
+        lambda listener: listener.crl_expiry,
+    )  # fmt: skip
+    yield table.counter_by(
+        "reason", "client_certificates_refused", "Clients refused for their certificate or for lack of one.",
+        lambda listener: dict(listener.stats.certificates_refused),
+    )  # fmt: skip
+    yield table.counter_by(
+        "reason", "tls_cuts", "Connections cut for what TLS carried, or did not.",
+        lambda listener: dict(listener.stats.tls_cuts),
+    )  # fmt: skip
 
 
 def _http2(table: Table[ListenerSource]) -> Iterator[Family]:

@@ -74,7 +74,10 @@ class PoolSource(Protocol):
 
 
 class ListenerCounts(Protocol):
-    """What a listener counts: `bad_requests` by reason, `http2_events` by kind. All but `active`, `paused` grow."""
+    """What a listener counts; `http2_events` by kind, `bad_requests`, `certificates_refused` and `tls_cuts` by reason.
+
+    All but `active` and `paused` only grow.
+    """
 
     accepted: int
     active: int
@@ -86,6 +89,8 @@ class ListenerCounts(Protocol):
     bad_requests: dict[str, int]
     http2_connections: int
     http2_events: dict[str, int]
+    certificates_refused: dict[str, int]
+    tls_cuts: dict[str, int]
     paused: bool
 
 
@@ -103,6 +108,10 @@ class ListenerSource(Protocol):
     @property
     def certificates(self) -> Mapping[str, float]:
         """When each of its certificates expires, by file."""
+
+    @property
+    def crl_expiry(self) -> float | None:
+        """When the first of its revocation lists is out of date, in seconds since 1970; None without any."""
 
     @property
     def stats(self) -> ListenerCounts:

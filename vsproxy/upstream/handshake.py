@@ -73,6 +73,20 @@ class Handshake:
         if self._counted:
             note_failure(self._server, error)
 
+    def failed(self, transport: TlsTransport, error: ssl.SSLError | None) -> None:
+        """It has failed, or was too large (None)."""
+        transport.error = error or ConnectionAbortedError("TLS: a handshake without end")
+        if error is None:
+            transport.abort()
+        else:
+            # After the alert that says why.
+            transport.raw.close()
+
+    def cut(self, reason: str) -> None:
+        """The connection is cut for what has come through TLS, or has not."""
+        if self._counted:
+            note_failure(self._server, ConnectionAbortedError(f"TLS: cut for {reason.replace('_', ' ')}"))
+
     def lost(self, transport: TlsTransport, shaking: bool) -> None:
         """The connection is gone before it passed."""
         self._protocol = None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from vsproxy.errors import BadMessage
+from vsproxy.wire.field_names import CLIENT_CERT_NAMES
 from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
 from vsproxy.wire.syntax import LOWER, field_name_end, hex_digit, is_chunk_extension, part
 
@@ -25,7 +26,7 @@ FORBIDDEN_TRAILERS = frozenset(
     b"set-cookie age date expires location retry-after vary warning content-encoding content-type "
     b"content-range forwarded via x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port "
     b"x-real-ip x-request-id".split(b" ")
-)
+).union(CLIENT_CERT_NAMES)
 """Fields that may not come after the body: framing, routing, connection, credentials (RFC 9110 6.5.1)."""
 
 _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_UNTIL_CLOSE

@@ -5,10 +5,10 @@ from vsproxy.wire.syntax cimport (
 )
 
 cdef bytes _GUESSES, _CLASSES
-cdef tuple _KNOWN_NAMES
+cdef tuple _KNOWN_NAMES, _CLIENT_CERT_NAMES
 cdef Py_ssize_t _LONGEST
 cdef int _NAME, _TOKEN, _VALUE
-cdef int _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _UPGRADE, _UNDERSCORED
+cdef int _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _UPGRADE, _CLIENT_CERT, _UNDERSCORED
 
 @cython.locals(length=Py_ssize_t, kind=int, name=bytes)
 cpdef int known_field(bytes data, Py_ssize_t start, Py_ssize_t end) except -1

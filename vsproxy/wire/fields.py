@@ -8,6 +8,18 @@ are read from the caller's bytes without a copy; only a line that is cut off is 
 from __future__ import annotations
 
 from vsproxy.errors import BadMessage
+from vsproxy.wire.field_names import (
+    CLIENT_CERT,
+    CLIENT_CERT_NAMES,
+    CONNECTION,
+    CONTENT_LENGTH,
+    KNOWN_NAMES,
+    LONGEST_KNOWN,
+    TRANSFER_ENCODING,
+    UNDERSCORED,
+    UPGRADE,
+    guesses,
+)
 from vsproxy.wire.syntax import (
     CLASSES,
     LOWER,
@@ -24,63 +36,11 @@ from vsproxy.wire.syntax import (
     trim_blanks,
 )
 
-# Fields with a meaning for the proxy itself. 0 is every other field.
-HOST = 1
-CONTENT_LENGTH = 2
-TRANSFER_ENCODING = 3
-CONNECTION = 4
-KEEP_ALIVE = 5
-PROXY_CONNECTION = 6
-UPGRADE = 7
-TE = 8
-HTTP2_SETTINGS = 9
-EXPECT = 10
-X_FORWARDED_FOR = 11
-X_FORWARDED_PROTO = 12
-X_FORWARDED_HOST = 13
-X_REAL_IP = 14
-X_REQUEST_ID = 15
-FORWARDED = 16
-UNDERSCORED = 17
-# They stay as they are, and are only to be found again.
-REFERER = 18
-USER_AGENT = 19
-KNOWN_NAMES = (
-    b"",
-    b"host",
-    b"content-length",
-    b"transfer-encoding",
-    b"connection",
-    b"keep-alive",
-    b"proxy-connection",
-    b"upgrade",
-    b"te",
-    b"http2-settings",
-    b"expect",
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
-    b"x-real-ip",
-    b"x-request-id",
-    b"forwarded",
-)
-_LONGEST_KNOWN = 17
-
-
-def _guesses() -> bytes:
-    """The only field with a number that a name may be, by its length and first letter."""
-    table = bytearray(32 * (_LONGEST_KNOWN + 1))
-    for kind, name in enumerate(KNOWN_NAMES[1:], 1):
-        table[32 * len(name) + (name[0] & 31)] = kind
-    table[32 * 7 + 18], table[32 * 10 + 21] = REFERER, USER_AGENT
-    return bytes(table)
-
-
-_GUESSES, _CLASSES, _KNOWN_NAMES = _guesses(), CLASSES, KNOWN_NAMES
-_LONGEST = _LONGEST_KNOWN
+_GUESSES, _CLASSES, _KNOWN_NAMES, _CLIENT_CERT_NAMES = guesses(), CLASSES, KNOWN_NAMES, CLIENT_CERT_NAMES
+_LONGEST = LONGEST_KNOWN
 _NAME, _TOKEN, _VALUE = NAME, TOKEN, VALUE
 _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION = CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION
-_UPGRADE, _UNDERSCORED = UPGRADE, UNDERSCORED
+_UPGRADE, _CLIENT_CERT, _UNDERSCORED = UPGRADE, CLIENT_CERT, UNDERSCORED
 
 
 def known_field(data: bytes, start: int, end: int) -> int:
@@ -89,8 +49,13 @@ def known_field(data: bytes, start: int, end: int) -> int:
     if length == 0 or length > _LONGEST:
         return 0
     kind: int = _GUESSES[32 * length + (data[start] & 31)]
-    if kind >= _UNDERSCORED:
-        return 0
+    if kind >= _CLIENT_CERT:
+        if kind > _CLIENT_CERT or not (
+            same_name(data, start, start + 14, b"x-client-cert-", 14)
+            or same_name(data, start, start + 11, b"client-cert", 11)
+        ):
+            return 0
+        return kind if data[start:end].translate(LOWER) in _CLIENT_CERT_NAMES else 0
     name = _KNOWN_NAMES[kind]
     return kind if same_name(data, start, end, name, len(name)) else 0
 

@@ -1,6 +1,6 @@
 cimport cython
 
-from vsproxy.wire.message cimport RequestHead, ResponseHead
+from vsproxy.wire.message cimport RequestHead, ResponseHead, field_start
 from vsproxy.wire.request cimport RequestParser, new_request_parser
 from vsproxy.wire.syntax cimport all_of, part
 
@@ -34,7 +34,7 @@ cpdef check_name(bytes name)
 @cython.locals(table="const unsigned char *", i=Py_ssize_t)
 cpdef bint is_lower(const unsigned char *name, Py_ssize_t size) except -1
 cpdef check_target(bytes method, bytes path, bytes scheme, bytes protocol)
-cpdef list response_fields(ResponseHead head, bint via)
+cpdef list response_fields(ResponseHead head, bint via, bytes hsts)
 cpdef list interim_fields(ResponseHead head)
 cpdef list opened_fields(ResponseHead head)
 cpdef list trailer_fields(bytes lines)

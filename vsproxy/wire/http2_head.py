@@ -13,7 +13,7 @@ import secrets
 
 from vsproxy.errors import BadMessage
 from vsproxy.wire.body import FORBIDDEN_TRAILERS, MAX_TRAILER_FIELDS, MAX_TRAILERS
-from vsproxy.wire.message import RequestHead, ResponseHead
+from vsproxy.wire.message import RequestHead, ResponseHead, field_start
 from vsproxy.wire.request import RequestParser, new_request_parser
 from vsproxy.wire.syntax import CLASSES, TOKEN, VALUE, all_of, part
 
@@ -183,14 +183,16 @@ def check_target(method: bytes, path: bytes, scheme: bytes, protocol: bytes) -> 
         raise BadMessage(400, "bad scheme")
 
 
-def response_fields(head: ResponseHead, via: bool) -> Fields:
-    """The fields of a final answer, `:status` first."""
+def response_fields(head: ResponseHead, via: bool, hsts: bytes) -> Fields:
+    """The fields of a final answer, `:status` first; `hsts` is as of `response_lines`."""
     fields: Fields = [(b":status", _STATUSES[head.status])]
     add_lines(fields, head.fields)
     if head.content_length >= 0 and head.status != 204:
         fields.append((b"content-length", head.length))
     if via:
         fields.append(_VIA)
+    if hsts and field_start(head.fields, b"strict-transport-security", 25) < 0:
+        add_lines(fields, hsts)
     return fields
 
 

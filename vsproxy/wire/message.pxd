@@ -29,6 +29,7 @@ cdef class RequestHead:
     cdef public bytes x_real_ip
     cdef public bytes x_request_id
     cdef public bytes forwarded
+    cdef public bytes client_cert
     cdef public list dropped_underscores
 
     cpdef clear(self)

@@ -21,7 +21,8 @@ class RequestHead:
 
     Not in `fields`: Host, Content-Length, the fields of the connection (RFC 9110 7.6.1), Expect, and the
     forwarding fields, which have attributes of their own (None: absent; X-Forwarded-For and Forwarded join
-    their lines with ", ", of the others the last counts).
+    their lines with ", ", of the others the last counts). `client_cert` are the whole lines, as received, of the
+    fields about a client's certificate, which are not in `fields` either.
     `target` is byte for byte what was received; of an absolute-form target what follows the authority,
     which became `host`. `line` is the request line as it goes on, with its CRLF. `content_length` -1: absent;
     `length` is the same in decimal digits. `upgrade` is empty unless Connection lists it too.
@@ -33,6 +34,7 @@ class RequestHead:
 
     __slots__ = (
         "chunked",
+        "client_cert",
         "content_length",
         "dropped_underscores",
         "expect_continue",
@@ -85,6 +87,7 @@ class RequestHead:
     x_real_ip: bytes | None
     x_request_id: bytes | None
     forwarded: bytes | None
+    client_cert: bytes
     dropped_underscores: list[bytes] | None
 
     def __init__(self) -> None:
@@ -117,6 +120,7 @@ class RequestHead:
         self.x_real_ip = None
         self.x_request_id = None
         self.forwarded = None
+        self.client_cert = b""
         self.dropped_underscores = None
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from vsproxy.errors import BadMessage
-from vsproxy.wire.fields import (
+from vsproxy.wire.field_names import (
+    CLIENT_CERT,
     EXPECT,
     FORWARDED,
     HOST,
@@ -17,9 +18,8 @@ from vsproxy.wire.fields import (
     X_FORWARDED_HOST,
     X_FORWARDED_PROTO,
     X_REAL_IP,
-    HeadParser,
-    known_field,
 )
+from vsproxy.wire.fields import HeadParser, known_field
 from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, RequestHead, field_end, field_start
 from vsproxy.wire.syntax import (
     CLASSES,
@@ -40,7 +40,7 @@ _CLASSES = CLASSES
 _TOKEN, _TARGET, _PATH = TOKEN, TARGET, PATH
 _HOST, _UPGRADE, _TE, _EXPECT, _UNDERSCORED = HOST, UPGRADE, TE, EXPECT, UNDERSCORED
 _X_FORWARDED_FOR, _X_FORWARDED_PROTO, _X_FORWARDED_HOST = X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST
-_X_REAL_IP, _FORWARDED = X_REAL_IP, FORWARDED
+_X_REAL_IP, _FORWARDED, _CLIENT_CERT = X_REAL_IP, FORWARDED, CLIENT_CERT
 _REFERER, _USER_AGENT = REFERER, USER_AGENT
 
 LONGEST_METHOD = 32
@@ -229,6 +229,9 @@ class RequestParser(HeadParser):
             return self.take_underscored(data, start, name_end)
         if known_field(data, start, name_end) != kind:
             return False
+        if kind == _CLIENT_CERT:
+            self._head.client_cert += data[start : end + 2]
+            return True
         left = skip_blanks(data, name_end + 1, end)
         right = trim_blanks(data, left, end)
         head = self._head

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from vsproxy.errors import BadMessage
-from vsproxy.wire.fields import CONTENT_LENGTH, KEEP_ALIVE, UPGRADE, HeadParser, known_field
+from vsproxy.wire.field_names import CONTENT_LENGTH, KEEP_ALIVE, UPGRADE
+from vsproxy.wire.fields import HeadParser, known_field
 from vsproxy.wire.message import BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE, ResponseHead
 from vsproxy.wire.syntax import (
     CLASSES,
