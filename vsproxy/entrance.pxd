@@ -37,7 +37,7 @@ cdef class Entrance:
     cpdef bint take_one(self, object listening, object family) except *
     @cython.locals(known=int)
     cpdef admit(self, int descriptor, object family, bytes origin)
-    cpdef TlsTransport secured(self, object context, object offer)
+    cpdef TlsTransport secured(self, object context, object clients, object offer)
     cpdef take_next(self)
     @cython.locals(entering=list)
     cpdef go_on(self)

@@ -29,9 +29,9 @@ HANDSHAKE_RECORD = _HANDSHAKE_RECORD = 0x16
 class TlsTransport:
     """See the module. `gate` is told how the handshake went, and makes the protocol inside once it is over.
 
-    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`. `clients` is what the client is to be
-    judged by, None if no certificate was asked for; `client_cert` are the lines of fields about it. The peer is a client,
-    unless the gate answers `begun` with `speak_first`.
+    `offer` is what the gate makes the protocol of, `context` its `ssl.SSLContext`. `clients` is what the client is to
+    be judged by, None if no certificate was asked for; `client_cert` are the lines of fields about it. The peer is a
+    client, unless the gate answers `begun` with `speak_first`.
     """
 
     __slots__ = (

@@ -49,6 +49,7 @@ LAYERS = (
         "sockets",
         "relay",
         "sender",
+        "tls_limits",
         "tls_buffers",
         "tls_transport",
         "introduction",
