@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 
 from support.http import Request, parse_request_head, read_body
 from support.introductions import read_introduction
@@ -59,8 +60,9 @@ class Server:
     With `read_body` False the script gets the head and reads the rest itself. `on_connect`, when given,
     runs instead for each connection, before anything is read. `GET /health` is answered from `healthy`
     (200 or 503) when `health` is true, and counted in `checks`, not in `requests`. `port` 0 is a free one, which
-    somebody else may get while the server is stopped. With `introduced`, each connection has to begin with a PROXY
-    header; `introductions` are those of all.
+    somebody else may get while the server is stopped. With `unix` it listens there instead, and the kernel holds
+    little of what is not read. With `introduced`, each connection has to begin with a PROXY header; `introductions`
+    are those of all.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Server:
         introduced: bool = False,
         on_connect: Callable[[Conversation], Awaitable[None]] | None = None,
         port: int = 0,
+        unix: Path | None = None,
     ) -> None:
         self.script = script
         self.name = name
@@ -83,6 +86,7 @@ class Server:
         self.healthy = True
         self.on_connect = on_connect
         self.port = port
+        self.unix = unix
         self.checks = 0
         self.connections = 0
         self.open: set[Conversation] = set()
@@ -93,17 +97,18 @@ class Server:
 
     @property
     def address(self) -> str:
-        """`host:port`, for the configuration."""
-        return f"127.0.0.1:{self.port}"
+        """`host:port` or `unix:PATH`, for the configuration."""
+        return f"127.0.0.1:{self.port}" if self.unix is None else f"unix:{self.unix}"
 
     async def start(self) -> None:
         """Listen; after a `stop`, on the same port again."""
-        listening = socket.socket()
+        listening = socket.socket() if self.unix is None else socket.socket(socket.AF_UNIX)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.port))
+        listening.bind(("127.0.0.1", self.port) if self.unix is None else str(self.unix))
         listening.listen(4096)
         listening.setblocking(False)
-        self.port = listening.getsockname()[1]
+        if self.unix is None:
+            self.port = listening.getsockname()[1]
         self._listening = listening
         self._spawn(self._accept(listening))
 
