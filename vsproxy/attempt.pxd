@@ -23,6 +23,7 @@ cdef class Attempt(ExchangeEvents):
     cdef public object connecting
     cdef public object download
     cdef public Downstream downstream
+    cdef public bint downstream_full
     cdef public double first_byte
     cdef public Forwarding forwarding
     cdef public bint fresh

@@ -45,6 +45,7 @@ class Attempt(ExchangeEvents):
         "connecting",
         "download",
         "downstream",
+        "downstream_full",
         "first_byte",
         "forwarding",
         "fresh",
@@ -103,6 +104,7 @@ class Attempt(ExchangeEvents):
         self.server: Server | None = None
         self.last_server: Server | None = None
         self.upstream: UpstreamConnection | None = None
+        self.downstream_full = False
         self.connecting: asyncio.Task[None] | None = None
         self.tunnel: Tunnel | None = None
         self.download: Download | None = None
@@ -223,12 +225,14 @@ class Attempt(ExchangeEvents):
         lines = request_lines(head, self.upstream_host(), self.forwarding, self.request_id, self.upgrade)
         if self.pending is not None:
             self.send_pending(connection, lines)
-            return
-        connection.send_head(head, lines, self.request_done)
-        if self.request_done:
-            connection.send_end(self.trailers)
         else:
-            connection.expect_nothing()
+            connection.send_head(head, lines, self.request_done)
+            if self.request_done:
+                connection.send_end(self.trailers)
+            else:
+                connection.expect_nothing()
+        if self.downstream_full:
+            connection.pause_reading()
 
     def send_pending(self, connection: UpstreamConnection, lines: bytes) -> None:
         """Send the head and what arrived of the body before there was a connection."""

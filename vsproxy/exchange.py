@@ -265,6 +265,7 @@ class Exchange(Attempt):
 
     def on_downstream_full(self, full: bool) -> None:
         """The client's side has (no) room."""
+        self.downstream_full = full
         if self.upstream is not None:
             if full:
                 self.upstream.pause_reading()

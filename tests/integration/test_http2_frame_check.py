@@ -16,7 +16,8 @@ from support.http import Request
 from support.ngh2_server import ngh2_server
 from support.server import Conversation
 from support.stage import Stage
-from vsproxy.wire.http2_frames import CONTROL_BURST, FrameCheck
+from vsproxy.wire.http2_floods import CONTROL_BURST
+from vsproxy.wire.http2_frames import FrameCheck
 
 PATIENCE = 60.0
 MIB = 1 << 20

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from support import h2_frames as h2
 from support.wire import cut_at, in_bytes
-from vsproxy.wire import http2_frames
+from vsproxy.wire import http2_floods, http2_frames
 from vsproxy.wire.http2_frames import FrameCheck
 
 START = h2.PREFACE + h2.settings()
 BLOCK = h2.hpack_block([(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")])
 GET = h2.headers(1, BLOCK, end=True)
 POST = h2.headers(1, BLOCK)
-BURST = http2_frames.CONTROL_BURST
+BURST = http2_floods.CONTROL_BURST
 CALM = h2.ENHANCE_YOUR_CALM
 
 
@@ -116,7 +116,8 @@ ENDED = {
     "empty CONTINUATION": (
         CALM,
         "empty frames",
-        START + h2.headers(1, b"", end_headers=False) + h2.continuation(1, end_headers=False) * 16,
+        START + POST + h2.headers(1, b"") * 12 + h2.headers(1, b"", end_headers=False)
+        + h2.continuation(1, end_headers=False) * 4,
     ),
     "empty HEADERS": (CALM, "empty frames", START + POST + h2.headers(1, b"") * 17),
     "HEADERS of padding": (CALM, "empty frames", START + POST + h2.headers(1, b"", padding=200) * 17),
@@ -143,8 +144,8 @@ TAKEN = {
     + h2.continuation(1, BLOCK[5:9], end_headers=False)
     + h2.continuation(1, BLOCK[9:]),
     "a block of 32 KiB": h2.headers(1, bytes(16384), end=True, end_headers=False) + h2.continuation(1, bytes(16384)),
-    "sixteen CONTINUATION": h2.headers(1, BLOCK, end=True, end_headers=False)
-    + h2.continuation(1, b"x", end_headers=False) * 15
+    "eight CONTINUATION": h2.headers(1, BLOCK, end=True, end_headers=False)
+    + h2.continuation(1, b"x", end_headers=False) * 7
     + h2.continuation(1, b"x"),
     "priority of streams that are closed or idle": GET + h2.priority(1, 3) + h2.priority(9, 1) + h2.priority_update(1),
     "an increment and a reset after the end": GET + h2.window_update(1, 100) + h2.rst_stream(1) + h2.rst_stream(1),
@@ -189,15 +190,62 @@ def test_the_frame_that_ends_it_is_held_back() -> None:
         (h2.priority(3), "priority flood", 1),
         (h2.priority_update(3), "priority update flood", 1),
         (h2.window_update(0, 1), "window update flood", 1),
-        (h2.rst_stream(1), "reset flood", 1),
         (h2.goaway(), "goaway flood", 1),
-        (h2.raw(0xAB, 0, 0), "unknown frame flood", 1),
+        (h2.raw(0xAB, 0, 0), "unknown frame flood", 3),
     ],
 )
 def test_a_flood_is_ended(frame: bytes, reason: str, weight: int) -> None:
     check = started()
     assert passed_before(check, frame) == (BURST - 10) // weight
     assert (check.error, check.reason) == (CALM, reason)
+
+
+def test_resets_have_a_limit_of_their_own() -> None:
+    """Each has made work before."""
+    check = started()
+    assert passed_before(check, h2.rst_stream(1)) == http2_floods.RESET_BURST
+    assert (check.error, check.reason) == (CALM, "rapid reset")
+
+
+def test_resets_may_go_on_slowly() -> None:
+    check = started()
+    for second in range(60):
+        for _ in range(http2_floods.RESET_RATE):
+            assert check.check(h2.rst_stream(1), second + 1.0) == 13
+
+
+def test_many_frames_are_taken_in_several_turns() -> None:
+    check = FrameCheck()
+    data = START + POST + h2.data(1, b"x") * 10 + h2.data(1, bytes(1000))
+    left, turns = data, []
+    while left:
+        passed = check.check(left[:-1] if len(left) > 1 else left, 0.0, 4)
+        turns.append(passed)
+        left = left[passed:]
+    assert check.error == 0
+    assert sum(turns) == len(data)
+    assert len(turns) == 5
+    assert turns[1] == 4 * len(h2.data(1, b"x"))
+
+
+def test_it_is_told_since_when_a_header_block_is_waited_for() -> None:
+    check = started()
+    assert check.waiting_since() == 0
+    for whole in (GET, h2.headers(3, BLOCK, end_headers=False) + h2.continuation(3, BLOCK)):
+        for cut in range(9, len(whole)):
+            check = started()
+            check.check(whole[:cut], 5.0)
+            assert check.waiting_since() == 5.0
+            check.check(b"", 7.0)
+            assert check.waiting_since() == 5.0
+            check.check(whole[cut:], 9.0)
+            assert (check.waiting_since(), check.error) == (0, 0)
+
+
+def test_a_body_is_no_header_block() -> None:
+    check = started()
+    check.check(POST + h2.data(1, bytes(100))[:50], 5.0)
+    assert check.waiting_since() == 0
 
 
 def test_a_flood_among_empty_frames_and_crumbs_is_ended() -> None:
@@ -234,7 +282,7 @@ def test_requests_justify_control_frames() -> None:
     for count in range(3000):
         stream = 2 * count + 1
         frames = h2.headers(stream, BLOCK, end=True) + h2.priority(stream) + h2.priority_update(stream) * 3
-        frames += h2.window_update(stream, 1000) + h2.window_update(0, 1000) + h2.rst_stream(stream)
+        frames += h2.window_update(stream, 1000) + h2.window_update(0, 1000) + h2.ping()
         assert check.check(frames) == len(frames), check.reason
 
 
@@ -244,7 +292,7 @@ def test_a_download_justifies_window_updates() -> None:
     assert check.check(GET) == len(GET)
     updates = (h2.window_update(1, 4096) + h2.window_update(0, 4096)) * 4
     for _ in range(8192):
-        check.sent(16384)
+        check.guard.sent(16384)
         assert check.check(updates) == len(updates), check.reason
 
 
@@ -253,15 +301,15 @@ def test_small_messages_justify_window_updates_and_pings() -> None:
     assert check.check(GET) == len(GET)
     updates = h2.window_update(1, 50) + h2.window_update(0, 50) + h2.ping()
     for _ in range(10_000):
-        check.sent(50)
+        check.guard.sent(50)
         assert check.check(updates) == len(updates), check.reason
 
 
 def test_content_is_not_saved_up_without_end() -> None:
     check = started()
     for _ in range(1000):
-        check.sent(1 << 30)
-    assert passed_before(check, h2.priority(3), 1_000_000) == http2_frames.MAX_CREDIT
+        check.guard.sent(1 << 30)
+    assert passed_before(check, h2.priority(3), 1_000_000) == http2_floods.MAX_CREDIT
 
 
 def test_uploads_that_we_ended_are_not_kept() -> None:
@@ -284,6 +332,19 @@ def test_a_large_increment_of_a_stream_is_the_owners_to_judge(increment: int) ->
     assert (check.update_stream, check.update_increment, check.error) == (1, increment, 0)
     assert check.check(data[len(before) + len(update) :]) == len(h2.data(1, b"x"))
     assert (check.update_stream, check.reason) == (0, "priority of no stream")
+
+
+def test_a_large_increment_may_be_one_too_many() -> None:
+    """Then there is nothing to judge any more: who asks again for what to do must not be told the same for ever."""
+    check = started()
+    update = h2.window_update(1, 2**30)
+    for _ in range(BURST):
+        check.check(update)
+        if check.error:
+            break
+        assert check.update_stream == 1
+    assert (check.error, check.reason, check.update_stream) == (CALM, "window update flood", 0)
+    assert check.check(update) == 0
 
 
 def test_other_increments_pass() -> None:

@@ -16,22 +16,29 @@ cdef class Http2Connection(Http2Life):
     cdef public list beginning
     cdef public Py_ssize_t heads
     cdef public Http2HeadReader reader
+    cdef public bytes rest
+    cdef public list waiting
 
     cpdef prepare(self, Serving serving, ListenerSettings settings, ListenerStats stats, int descriptor, bytes origin)
-    @cython.locals(exchange=Exchange)
     cpdef data_received(self, bytes data)
+    @cython.locals(rest=bytes, beginning=list)
+    cpdef take(self, bytes data)
+    @cython.locals(exchange=Exchange)
+    cpdef start(self, list exchanges)
+    @cython.locals(rest=bytes)
+    cpdef take_rest(self)
     @cython.locals(stream=Http2Stream)
-    cpdef on_request(self, int number, tuple fields, bint ended)
+    cpdef on_request(self, int stream_id, tuple fields, bint ended)
     @cython.locals(exchange=Exchange)
     cpdef begin(self, Http2Stream stream, RequestHead head)
     cpdef refuse(self, Http2Stream stream, int status, str reason)
     @cython.locals(stream=Http2Stream)
-    cpdef on_data(self, int number, bytes data, bint ended)
+    cpdef on_data(self, int stream_id, bytes data, bint ended)
     @cython.locals(stream=Http2Stream)
-    cpdef on_trailers(self, int number, tuple fields)
+    cpdef on_trailers(self, int stream_id, tuple fields)
     cpdef begin_late(self, Http2Stream stream)
     @cython.locals(stream=Http2Stream)
-    cpdef on_stream_closed(self, int number, unsigned int code, bint ours)
+    cpdef on_stream_closed(self, int stream_id, unsigned int code, bint ours)
 
 
 @cython.locals(connection=Http2Connection)

@@ -24,9 +24,13 @@ _MAX_HEADS = MAX_HEADS
 
 
 class Http2Connection(Http2Life):
-    """See the module. `heads` are the bytes of the heads of the requests in progress."""
+    """See the module. `heads` are the bytes of the heads of the requests in progress.
 
-    __slots__ = ("beginning", "heads", "reader")
+    `rest` is what has come and waits; nothing is read meanwhile. `waiting` are exchanges that have not begun, since the
+    client does not take what it has asked for before.
+    """
+
+    __slots__ = ("beginning", "heads", "reader", "rest", "waiting")
 
     def prepare(
         self, serving: Serving, settings: ListenerSettings, stats: ListenerStats, descriptor: int, origin: bytes
@@ -38,32 +42,70 @@ class Http2Connection(Http2Life):
         )
         # Exchanges whose first bytes are still to be looked at.
         self.beginning: list[Exchange] = []
+        self.waiting: list[Exchange] = []
         self.heads = 0
+        self.rest = b""
 
     def data_received(self, data: bytes) -> None:
         """asyncio: frames, or parts of them."""
         if self.stopped:
             return
-        self.session.receive(data, self.sweep.now, self)
+        if self.rest:
+            # Read before the loop could be told to stop.
+            self.rest += data
+            return
+        self.take(data)
+        if self.rest:
+            self.transport.pause_reading()
+
+    def take(self, data: bytes) -> None:
+        """Take as much of it as others can wait for."""
+        rest = self.session.receive(data, self.sweep.now, self)
         if self.beginning:
             if self.session.unsettled:
                 # A body that contradicts its head is known only once the session says so.
                 self.flush()
             beginning = self.beginning
             self.beginning = []
-            for exchange in beginning:
-                if not exchange.started and not exchange.over:
-                    exchange.start()
+            if self.pressed:
+                self.waiting += beginning
+            else:
+                self.start(beginning)
         self.flush()
+        if rest and not self.stopped:
+            self.rest = rest
+            self.loop.call_soon(self.take_rest)
+
+    def start(self, exchanges: list[Exchange]) -> None:
+        """Start them, unless they are over by now."""
+        for exchange in exchanges:
+            if not exchange.started and not exchange.over:
+                exchange.start()
+
+    def on_relief(self) -> None:
+        """Streams have no longer too much queued together."""
+        waiting = self.waiting
+        if waiting:
+            self.waiting = []
+            self.start(waiting)
+
+    def take_rest(self) -> None:
+        """Others have had their turn."""
+        rest = self.rest
+        self.rest = b""
+        if not self.stopped:
+            self.take(rest)
+        if not self.rest and not self.transport.is_closing():  # type: ignore[union-attr]
+            self.transport.resume_reading()  # type: ignore[union-attr]
 
     # What the session reports
 
-    def on_request(self, number: int, fields: tuple[tuple[bytes, bytes], ...], ended: bool) -> None:
+    def on_request(self, stream_id: int, fields: tuple[tuple[bytes, bytes], ...], ended: bool) -> None:
         """A request has begun."""
         self.requests += 1
         stream = Http2Stream.__new__(Http2Stream)
-        stream.prepare(self, number, not ended)
-        self.streams[number] = stream
+        stream.prepare(self, stream_id, not ended)
+        self.streams[stream_id] = stream
         self.idle_limit = _NEVER
         try:
             head = self.reader.read(fields, ended)
@@ -72,7 +114,7 @@ class Http2Connection(Http2Life):
             return
         if self.heads >= _MAX_HEADS:
             self.stats.note_http2("refused")
-            self.session.reset(number, REFUSED_STREAM)
+            self.session.reset(stream_id, REFUSED_STREAM)
             return
         self.begin(stream, head)
         if self.requests >= self.settings.max_requests or self.settings.retired or self.serving.draining:
@@ -111,26 +153,26 @@ class Http2Connection(Http2Life):
         self.serving.log_refusal(self.forwarding.peer, self.settings, status, reason)  # type: ignore[union-attr]
         stream.answer(status, reason)
 
-    def on_data(self, number: int, data: bytes, ended: bool) -> None:
+    def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
         """A part of a request's body."""
-        stream = self.streams.get(number)
+        stream = self.streams.get(stream_id)
         if stream is not None:
             stream.on_data(data, ended)
             if ended:
                 self.begin_late(stream)
         else:
-            self.session.consume(number, len(data))
+            self.session.consume(stream_id, len(data))
 
-    def on_trailers(self, number: int, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+    def on_trailers(self, stream_id: int, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         """A body ends with fields."""
-        stream = self.streams.get(number)
+        stream = self.streams.get(stream_id)
         if stream is None:
             return
         try:
             lines = trailer_lines(fields)
         except BadMessage as error:
             self.stats.count_bad_request(error.reason)
-            self.session.reset(number, PROTOCOL_ERROR)
+            self.session.reset(stream_id, PROTOCOL_ERROR)
             return
         stream.on_trailers(lines)
         self.begin_late(stream)
@@ -141,11 +183,15 @@ class Http2Connection(Http2Life):
             stream.waits = False
             self.beginning.append(stream.exchange)
 
-    def on_stream_closed(self, number: int, code: int, ours: bool) -> None:
+    def on_reset(self, stream_id: int) -> None:
+        """A client has lost interest."""
+        self.stats.note_http2("stream_resets")
+
+    def on_stream_closed(self, stream_id: int, code: int, ours: bool) -> None:
         """A stream is no more."""
-        stream = self.streams.pop(number, None)
-        if code != _NO_ERROR:
-            self.stats.note_http2("stream_errors" if ours else "stream_resets")
+        stream = self.streams.pop(stream_id, None)
+        if ours:
+            self.stats.note_http2("stream_errors")
         if stream is not None:
             self.heads -= stream.head_size
             stream.on_closed(code != _NO_ERROR)

@@ -5,7 +5,7 @@ import cython
 
 cdef double _NEVER
 cdef int _CANCEL
-cdef Py_ssize_t _QUEUE_HIGH, _QUEUE_LOW
+cdef Py_ssize_t _QUEUE_HIGH, _QUEUE_LOW, _ALL_HIGH
 cdef Py_ssize_t _FIRST_WINDOW, _MOST_WINDOW
 
 
@@ -31,8 +31,10 @@ cdef class StreamFlow(Downstream):
     @cython.locals(amount=Py_ssize_t, owner=StreamOwner, more=Py_ssize_t)
     cpdef give_credit(self)
     cpdef Py_ssize_t queued(self) except -1
+    @cython.locals(owner=StreamOwner)
     cpdef queue(self, bytes data, bint ended)
     cpdef look_for_excess(self)
+    cpdef hold(self)
     @cython.locals(queued=Py_ssize_t)
     cpdef look_for_room(self)
     cpdef empty(self)

@@ -2,7 +2,8 @@
 """The flow of bytes on one stream of HTTP/2, both ways (RFC 9113 section 5.2), and how long either may stand still.
 
 Back-pressure is credit. The client gets none for bytes that the server has not taken; and a body that the client gives
-no credit for waits in the session, up to `QUEUE_HIGH`, above which the other side is told.
+no credit for waits in the session, up to `QUEUE_HIGH`, above which the other side is told. A server may have sent a
+good deal more by then, and a hundred of them a hundred times that: so there is a bound for all streams together, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _CANCEL = CANCEL
 #: fall before it goes on.
 QUEUE_HIGH, QUEUE_LOW = 128 * 1024, 32 * 1024
 _QUEUE_HIGH, _QUEUE_LOW = QUEUE_HIGH, QUEUE_LOW
+#: The same for all streams of a connection together. Then only those go on that have little queued and credit for a
+#: frame at least, up to `MOST_QUEUED` together, and no request is begun.
+ALL_HIGH, ALL_LOW, MOST_QUEUED = 4 * 1024 * 1024, 2 * 1024 * 1024, 8 * 1024 * 1024
+_ALL_HIGH = ALL_HIGH
 #: What a client may have under way on a stream at first, and at most, once it is seen that the server takes it.
 FIRST_WINDOW, MOST_WINDOW = 64 * 1024, 4 * 1024 * 1024
 _FIRST_WINDOW, _MOST_WINDOW = FIRST_WINDOW, MOST_WINDOW
@@ -121,10 +126,14 @@ class StreamFlow(Downstream):
         """Send; what the client gives no credit for, and what the connection has no room for, waits."""
         self.session.send(self.number, data, ended)
         # Not all of it may be queued still: what is really there is asked only when it may be too much.
+        owner = self.owner
         self.unsent += len(data)
+        owner.queued_most += len(data)
         if self.unsent >= _QUEUE_HIGH:
             self.look_for_excess()
-        self.owner.flush_soon()
+        if owner.queued_most >= _ALL_HIGH:
+            owner.look_at_total()
+        owner.flush_soon()
 
     def look_for_excess(self) -> None:
         """Hold the other side back if too much is queued."""
@@ -137,11 +146,17 @@ class StreamFlow(Downstream):
         self.owner.push()
         self.unsent = self.session.queued(self.number)
         if self.unsent >= _QUEUE_HIGH:
-            self.is_full = True
-            self.last_queued = self.unsent
-            self.owner.full.add(self)
-            self.set_wait()
-            self.on_full(True)
+            self.hold()
+
+    def hold(self) -> None:
+        """Hold the other side back."""
+        if self.is_full or not self.sending:
+            return
+        self.is_full = True
+        self.last_queued = self.session.queued(self.number)
+        self.owner.full.add(self)
+        self.set_wait()
+        self.on_full(True)
 
     def look_for_room(self) -> None:
         """Something may have left: go on if that was enough."""
@@ -149,7 +164,7 @@ class StreamFlow(Downstream):
         if queued != self.last_queued:
             self.last_queued = queued
             self.set_wait()
-        if queued <= _QUEUE_LOW:
+        if queued <= _QUEUE_LOW and self.owner.has_room(self.number):
             self.unsent = queued
             self.empty()
             self.on_full(False)
@@ -174,8 +189,10 @@ class StreamFlow(Downstream):
         """The stream is no more."""
         owner = self.owner
         owner.sweep.remove(self)
-        owner.full.discard(self)
-        owner.ending.discard(self)
+        if owner.full:
+            owner.full.discard(self)
+        if owner.ending:
+            owner.ending.discard(self)
         owner.spare_window += self.window - _FIRST_WINDOW
         self.window = _FIRST_WINDOW
         self.receiving = self.sending = False

@@ -6,14 +6,16 @@ from vsproxy.listener_stats cimport ListenerStats
 from vsproxy.sender cimport Sender, new_sender
 from vsproxy.stream cimport ExchangeEvents
 from vsproxy.upstream.server cimport Server
+from vsproxy.wire.http2 cimport Http2Session
 import cython
 
 cdef double _NEVER
-cdef int _NO_ERROR
+cdef int _NO_ERROR, _CALM
 cdef Py_ssize_t _OUTPUT
 cdef double _NOTICE_TIME, _LOOK_TIME
 cdef double _LAST_WORDS
 cdef Py_ssize_t _LINGERING
+cdef Py_ssize_t _READ, _WORTH, _ALL_HIGH, _ALL_LOW, _MOST_QUEUED
 cdef int _STAYING, _NOTICED, _LEFT
 
 
@@ -50,9 +52,7 @@ cdef class Http2Life(StreamOwner):
     @cython.locals(data=bytes)
     cpdef push(self)
     cpdef look_for_room(self)
-    cpdef on_window(self, int number)
-    cpdef on_pong(self)
-    cpdef on_goaway(self)
+    cpdef on_relief(self)
     cpdef look_at_writing(self, double now)
     cpdef drain(self)
     cpdef leave(self)

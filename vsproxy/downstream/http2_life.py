@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vsproxy.downstream.http2_flow import FIRST_WINDOW, MOST_WINDOW
+from vsproxy.downstream.http2_flow import ALL_HIGH, ALL_LOW, FIRST_WINDOW, MOST_QUEUED, MOST_WINDOW
 from vsproxy.downstream.http2_owner import StreamOwner
 from vsproxy.downstream.http2_stream import Http2Stream
 from vsproxy.downstream.serving import ListenerSettings, Serving
@@ -23,11 +23,11 @@ from vsproxy.timers import NEVER
 from vsproxy.unsent import unsent_bytes
 from vsproxy.upstream.http1 import WRITE_HIGH
 from vsproxy.upstream.server import Server
-from vsproxy.wire.http2 import NO_ERROR, Http2Session
+from vsproxy.wire.http2 import ENHANCE_YOUR_CALM, NO_ERROR, Http2Session
 from vsproxy.wire.proxy_header import Ends
 
 _NEVER = NEVER
-_NO_ERROR = NO_ERROR
+_NO_ERROR, _CALM = NO_ERROR, ENHANCE_YOUR_CALM
 
 #: Streams at once. Browsers open no more than this, and Chromium reckons with as many.
 MAX_STREAMS = 100
@@ -36,9 +36,12 @@ OUTPUT = 64 * 1024
 _OUTPUT = OUTPUT
 #: How long (s) a client has to answer the word that the connection is going to end, and how often it is looked whether
 #: it has to.
-NOTICE_TIME = 1.0
-LOOK_TIME = 1.0
+NOTICE_TIME = LOOK_TIME = 1.0
 _NOTICE_TIME, _LOOK_TIME = NOTICE_TIME, LOOK_TIME
+#: What a server may send in one go, and the credit (bytes) for which it is worth asking it.
+READ, WORTH = 256 * 1024, 16 * 1024
+_READ, _WORTH = READ, WORTH
+_ALL_HIGH, _ALL_LOW, _MOST_QUEUED = ALL_HIGH, ALL_LOW, MOST_QUEUED
 #: How long (s) a client may leave the last frames unread.
 LAST_WORDS = 1.0
 _LAST_WORDS = LAST_WORDS
@@ -46,7 +49,6 @@ _LAST_WORDS = LAST_WORDS
 # In place of a number of unsent bytes: the client has been told, and what it still sends is dropped.
 LINGERING = -1
 _LINGERING = LINGERING
-
 # How far the end is.
 STAYING, NOTICED, LEFT = range(3)
 _STAYING, _NOTICED, _LEFT = STAYING, NOTICED, LEFT
@@ -106,12 +108,13 @@ class Http2Life(StreamOwner):
         self.ends: Ends | None = None
         self.introductions: Introductions | None = None
 
-        # Streams
         self.streams: dict[int, Http2Stream] = {}
         self.requests = 0
         self.spare_window = MOST_WINDOW
         self.full = set()
         self.ending = set()
+        self.pressed = False
+        self.queued_most = 0
 
         # Writing
         self.flush_due = False
@@ -151,10 +154,7 @@ class Http2Life(StreamOwner):
         """asyncio: the client is gone."""
         self.stopped = True
         self.sweep.remove(self)
-        streams = self.streams
-        self.streams = {}
-        for stream in streams.values():
-            stream.on_closed(True)
+        self.close_streams()
         if self.introductions is not None:
             self.introductions.end()
         self.stats.closed()
@@ -191,7 +191,7 @@ class Http2Life(StreamOwner):
         try:
             self.push()
             self.session.deliver(self)
-            if self.full or self.ending:
+            if self.full or self.ending or self.pressed:
                 self.look_for_room()
         finally:
             self.flushing = False
@@ -209,12 +209,17 @@ class Http2Life(StreamOwner):
 
     def look_for_room(self) -> None:
         """Tell those streams that have waited for it."""
+        if self.pressed:
+            self.queued_most = self.session.queued_of_all()
+            if self.queued_most <= _ALL_LOW:
+                self.pressed = False
+                self.on_relief()
         for stream in tuple(self.full):
             stream.look_for_room()  # type: ignore[attr-defined]
         for stream in tuple(self.ending):
             stream.finish_if_sent()  # type: ignore[attr-defined]
 
-    def on_window(self, number: int) -> None:
+    def on_window(self, stream_id: int) -> None:
         """The client has given credit: `flush`, which follows, looks for what it was given for."""
 
     def on_pong(self) -> None:
@@ -235,9 +240,15 @@ class Http2Life(StreamOwner):
         if self.stopped or now >= self.write_limit:
             self.look_at_writing(now)
             return
-        if now >= self.idle_limit:
+        since = self.session.frames.waiting_since()
+        if since > 0.0 and now >= since + self.settings.header_timeout:
+            # Whatever else goes on here: nothing can come on any stream before the rest of it.
+            self.session.end(_CALM, "header timeout")
+        elif now >= self.idle_limit:
             if self.requests > 0:
                 self.session.end(_NO_ERROR, "")
+            else:
+                self.stats.note_http2("no request")
             self.stop()
         elif now >= self.notice_limit:
             self.leave()
@@ -260,6 +271,8 @@ class Http2Life(StreamOwner):
             self.write_limit = now + _LAST_WORDS
             self.transport.close()  # type: ignore[union-attr]
         else:
+            if not self.stopped:
+                self.note_stalled()
             self.reset()
 
     # The end
@@ -347,6 +360,29 @@ class Http2Life(StreamOwner):
         self.reset()
 
     # Stream owner
+
+    def look_at_total(self) -> None:
+        """Hold all streams back if they have too much queued together."""
+        self.push()
+        self.queued_most = self.session.queued_of_all()
+        if self.queued_most >= _ALL_HIGH:
+            if not self.pressed:
+                self.pressed = True
+                self.stats.note_http2("held back")
+            for stream in tuple(self.streams.values()):
+                stream.hold()
+
+    def has_room(self, number: int) -> bool:
+        """Whether a stream that has little queued may have more."""
+        if self.pressed:
+            if self.queued_most + _READ > _MOST_QUEUED or self.session.credit(number) < _WORTH:
+                return False
+            self.queued_most += _READ
+        return True
+
+    def on_relief(self) -> None:
+        """Streams have no longer too much queued together."""
+        raise NotImplementedError
 
     def note_over(self, exchange: ExchangeEvents) -> None:
         """An exchange is over."""

@@ -2,17 +2,7 @@
 """The server's side of one HTTP/2 connection (RFC 9113) without I/O. The only module that knows ngh2.
 
 `Http2Session` takes bytes and calls the methods of a handler; what is to be sent waits until `output` is called.
-Streams are told apart by their number alone. A handler has these methods, called from inside `receive` and
-`deliver`:
-
-- `on_request(stream_id, fields, ended)`, `fields` being pairs of bytes, those that begin with ":" first;
-- `on_data(stream_id, data, ended)`; the bytes count against the client's credit until `consume`;
-- `on_trailers(stream_id, fields)`, which end the request;
-- `on_stream_closed(stream_id, code, ours)`: the stream is no more; `code` is 0 if both sides had ended, `ours` is
-  whether the session itself has found it at fault;
-- `on_window(stream_id)`: the client has given credit, 0 for the connection;
-- `on_pong()`: the client has answered `ping`;
-- `on_goaway()`: the client begins nothing more.
+Streams are told apart by their number alone.
 """
 
 from __future__ import annotations
@@ -22,7 +12,9 @@ from typing import Any
 
 import ngh2
 
-from vsproxy.wire.http2_frames import FrameCheck
+from vsproxy.wire.http2_floods import CONTROL_BURST, CONTROL_RATE, RESET_BURST, RESET_RATE
+from vsproxy.wire.http2_frames import MAX_CONTINUATIONS, FrameCheck
+from vsproxy.wire.http2_handler import Http2Handler
 
 # Error codes (RFC 9113 section 7).
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR = 0x0, 0x1, 0x2, 0x3
@@ -34,11 +26,14 @@ HEADER_LIST = 32 * 1024
 MOST_HEADER_LIST = 2 * HEADER_LIST
 #: Fields of a block at which a connection is ended. Cookies may come as one field each.
 MOST_FIELDS = 256
-#: Streams that a client may have reset: so many at once, and so many in each second (CVE-2023-44487).
-RESETS = (200, 20)
 #: Streams that a client may have made the session reset, by breaking the protocol there (CVE-2025-8671).
 FAULTS, FAULTS_PER_SECOND = 100, 10.0
 _FAULTS, _FAULTS_PER_SECOND = FAULTS, FAULTS_PER_SECOND
+#: Frames of one client that are dealt with in one go, before it is the turn of others.
+TURN = 128
+#: The same for window updates that have to be looked at more closely.
+LARGE_UPDATES = 32
+_TURN, _LARGE_UPDATES = TURN, LARGE_UPDATES
 WINDOW_UPDATE_SIZE = 13
 MOST_CREDIT = 2**31 - 1
 _WINDOW_UPDATE_SIZE, _MOST_CREDIT = WINDOW_UPDATE_SIZE, MOST_CREDIT
@@ -47,9 +42,10 @@ CONFIGURATION = ngh2.Configuration(
     auto_window_update=False,
     max_outbound_ack=128,
     max_settings=32,
-    stream_reset_rate_limit=RESETS,
-    glitch_rate_limit=(1000, 100),
-    max_continuations=8,
+    # `FloodGuard` comes first, which does not wait for the end of what was read, and knows what it was.
+    stream_reset_rate_limit=(2 * RESET_BURST, 2 * RESET_RATE),
+    glitch_rate_limit=(2 * CONTROL_BURST, 2 * CONTROL_RATE),
+    max_continuations=MAX_CONTINUATIONS,
     max_inbound_header_list_size=MOST_HEADER_LIST,
     max_inbound_header_count=MOST_FIELDS,
 )
@@ -114,21 +110,32 @@ class Http2Session:
 
     # From the client
 
-    def receive(self, data: bytes, now: float, handler: Any) -> None:
-        """Take bytes that have come at `now`, in seconds of `time.monotonic()`, and tell `handler` what they say."""
+    def receive(self, data: bytes, now: float, handler: Http2Handler) -> bytes:
+        """Take bytes that have come at `now`, in seconds of `time.monotonic()`, and tell `handler` what they say.
+
+        What is returned has to be given to another call, after others had their turn: there were many frames.
+        """
         if self.finished:
-            return
+            return b""
         frames = self.frames
-        good = frames.check(data, now)
+        good = frames.check(data, now, _TURN)
         self.pass_on(data if good == len(data) else data[:good], handler)
+        updates = 0
         while frames.update_stream and not self.finished:
             data = self.update_window(data, good, handler)
-            good = frames.check(data, now)
+            updates += 1
+            if updates == _LARGE_UPDATES:
+                return data
+            good = frames.check(data, now, _TURN)
             self.pass_on(data if good == len(data) else data[:good], handler)
-        if frames.error and not self.finished:
+        if self.finished:
+            return b""
+        if frames.error:
             self.end(frames.error, frames.reason)
+            return b""
+        return b"" if good == len(data) else data[good:]
 
-    def pass_on(self, data: bytes, handler: Any) -> None:
+    def pass_on(self, data: bytes, handler: Http2Handler) -> None:
         """Give checked bytes to the library."""
         try:
             self.connection.receive_data(data)
@@ -137,7 +144,7 @@ class Http2Session:
             return
         self.deliver(handler)
 
-    def update_window(self, data: bytes, at: int, handler: Any) -> bytes:
+    def update_window(self, data: bytes, at: int, handler: Http2Handler) -> bytes:
         """Take the WINDOW_UPDATE at `at`, or reset its stream: the library would end the connection.
 
         What comes after it is returned (RFC 9113 section 6.9.1).
@@ -155,7 +162,7 @@ class Http2Session:
             self.pass_on(data[at:after], handler)
         return data[after:]
 
-    def deliver(self, handler: Any) -> None:
+    def deliver(self, handler: Http2Handler) -> None:
         """Tell `handler` what has happened in `receive`, which calls this by itself, or in `output`."""
         for event in self.connection.events():
             kind = type(event)
@@ -180,6 +187,7 @@ class Http2Session:
                 handler.on_window(0)
             elif kind is _RESET:
                 self.resets.add(event.stream_id)
+                handler.on_reset(event.stream_id)
             elif kind is _PONG:
                 handler.on_pong()
             elif kind is _GOAWAY:
@@ -207,7 +215,7 @@ class Http2Session:
         self.finished = True
         if self.code == NO_ERROR and code != NO_ERROR:
             self.code = code
-            self.reason = self.reason or "protocol error"
+            self.reason = self.reason or ("limits exceeded" if code == ENHANCE_YOUR_CALM else "protocol error")
 
     # To the client
 
@@ -244,7 +252,7 @@ class Http2Session:
 
     def send(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Queue a part of the body; `ended`: the last one."""
-        self.frames.sent(len(data))
+        self.frames.guard.sent(len(data))
         try:
             self.connection.send_data(stream_id, data, end_stream=ended)
         except _FAILURES as error:
@@ -261,6 +269,20 @@ class Http2Session:
         """Bytes of a body that wait for the client's credit, or to be asked for by `output`."""
         queued: int = self.connection.queued_body_size(stream_id)
         return queued
+
+    def queued_of_all(self) -> int:
+        """The same of all streams together."""
+        queued: int = self.connection.queued_body_size()
+        return queued
+
+    def credit(self, stream_id: int) -> int:
+        """Bytes that the client would take now on a stream; 0 or less: none."""
+        try:
+            of_stream: int = self.connection.stream_remote_window_size(stream_id)
+        except _FAILURES:
+            return 0
+        of_all: int = self.connection.remote_window_size
+        return min(of_stream, of_all)
 
     def reset(self, stream_id: int, code: int) -> None:
         """End a stream at once; what is queued there is dropped."""
@@ -331,7 +353,7 @@ class Http2Session:
             self.finished = True
             flood = isinstance(error, ngh2.DenialOfServiceError)
             self.code = ENHANCE_YOUR_CALM if flood else PROTOCOL_ERROR
-            self.reason = "limits exceeded" if flood else "not http/2"
+            self.reason = self.frames.reason or ("limits exceeded" if flood else "not http/2")
             self.rest = b"" if self.cut else goaway(self.last_stream, self.code)
 
     def pass_over(self, error: Exception) -> None:

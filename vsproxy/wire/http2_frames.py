@@ -2,12 +2,13 @@
 """What an HTTP/2 client sends, checked frame by frame before the library sees it (RFC 9113 4 to 6); no I/O.
 
 The library decodes and keeps the states of streams. This is for what it lets pass: frames for streams that the client
-itself has ended, priorities that are none, and frames that are cheap to send and not to take: empty ones, control
-frames that nothing calls for, header blocks in crumbs, and more framing than content. Only the heads of frames are
-looked at, no payload is copied or kept.
+itself has ended, priorities that are none, header blocks in crumbs, and what `FloodGuard` finds to be too much. Only
+the heads of frames are looked at, no payload is copied or kept.
 """
 
 from __future__ import annotations
+
+from vsproxy.wire.http2_floods import FloodGuard
 
 NO_ERROR = 0
 PROTOCOL_ERROR = 1
@@ -21,29 +22,7 @@ MAX_FRAME_SIZE = 16384
 """Bytes of payload: what we announce, and the least that RFC 9113 4.2 allows."""
 MAX_BLOCK = 32768
 """Bytes of one header block, as it comes."""
-MAX_CONTINUATIONS = 16
-MAX_EMPTY = 16
-"""Frames in a row that carry nothing and end nothing."""
-CONTROL_BURST = 2000
-"""Control frames that nothing has to justify. Some weigh more than one: see `WEIGHTS`."""
-CONTROL_RATE = 200
-"""So many of them come back per second."""
-MAX_CREDIT = 100_000
-"""Control frames that all content together can justify: what is on its way in the largest windows."""
-PER_REQUEST = 8
-"""Control frames that a header block justifies: browsers send priorities, updates of them, and window updates."""
-PER_DATA = 2
-"""Control frames that a DATA frame justifies."""
-PER_PIECE = 4
-"""Those that a piece of a response does: updates of two windows, and a ping, with which clients of gRPC measure."""
-SENT_PER_CONTROL_FRAME = 2048
-"""Bytes of response that justify a control frame: credit is given for 4 KiB at a time, by Go, and twice."""
-MAX_OVERHEAD = 1 << 20
-"""Bytes that frames may have beyond `OVERHEAD_RATIO` times their content (nginx: 8 MiB, and 7 times)."""
-OVERHEAD_RATIO = 8
-OVERHEAD_RATE = 1024
-"""Bytes of that which are forgiven per second, so that a connection may live for weeks on its pings."""
-MAX_OVERHEAD_CREDIT = 1 << 24
+MAX_CONTINUATIONS = 8
 LARGE_INCREMENT = 1 << 30
 MAX_OPEN = 1024
 """Requests without an end that are remembered, those included that we have ended and the client has not."""
@@ -56,33 +35,10 @@ _PRIORITIZED = 32
 _HEAD = 9  # bytes of a frame before its payload
 _STREAM_BITS = 0x7FFFFFFF
 
-WEIGHTS = bytes([{_PING: 2, _SETTINGS: 10}.get(kind, 1) for kind in range(256)])
-"""What a control frame of each type counts: some have to be answered."""
-_EMPTY_WEIGHT = 10
-FLOODS = {
-    _PRIORITY: "priority flood",
-    _RST_STREAM: "reset flood",
-    _SETTINGS: "settings flood",
-    _PING: "ping flood",
-    7: "goaway flood",
-    _WINDOW_UPDATE: "window update flood",
-    16: "priority update flood",
-}
-"""Reasons by the type of the frame that was one too many."""
-
-_PREFACE, _WEIGHTS = PREFACE, WEIGHTS
+_PREFACE = PREFACE
 _PREFACE_SIZE = len(PREFACE)
-_MAX_FRAME, _MAX_BLOCK, _MAX_CONTINUATIONS, _MAX_EMPTY = MAX_FRAME_SIZE, MAX_BLOCK, MAX_CONTINUATIONS, MAX_EMPTY
-_BURST, _RATE, _MAX_CREDIT, _PER_REQUEST = CONTROL_BURST, CONTROL_RATE, MAX_CREDIT, PER_REQUEST
-_PER_DATA, _PER_PIECE, _SENT_PER_FRAME = PER_DATA, PER_PIECE, SENT_PER_CONTROL_FRAME
-_MAX_OVERHEAD, _RATIO, _OVERHEAD_RATE, _MAX_OVERHEAD_CREDIT = (
-    MAX_OVERHEAD,
-    OVERHEAD_RATIO,
-    OVERHEAD_RATE,
-    MAX_OVERHEAD_CREDIT,
-)
+_MAX_FRAME, _MAX_BLOCK, _MAX_CONTINUATIONS = MAX_FRAME_SIZE, MAX_BLOCK, MAX_CONTINUATIONS
 _LARGE_INCREMENT, _MAX_OPEN = LARGE_INCREMENT, MAX_OPEN
-_ANSWERS = 48  # bytes that the control frames for one piece of a response may take, and a little
 
 
 def wanted(data: bytes, pos: int, size: int) -> int:
@@ -107,26 +63,26 @@ def wanted(data: bytes, pos: int, size: int) -> int:
 class FrameCheck:
     """What one client sends. `error`: the error that the connection has to end with, 0 for none; `reason`: why.
 
-    `update_stream` and `update_increment`: see `check`.
+    `update_stream` and `update_increment`: see `check`. `guard` has to be told what is sent.
     """
 
     __slots__ = (
         "_block",
+        "_block_since",
         "_block_size",
         "_continuations",
-        "_credit",
-        "_empty",
         "_floor",
         "_gap_end",
         "_gap_start",
         "_head",
+        "_heading",
         "_last",
         "_left",
+        "_now",
         "_open",
-        "_overhead",
         "_preface",
-        "_time",
         "error",
+        "guard",
         "reason",
         "update_increment",
         "update_stream",
@@ -136,21 +92,21 @@ class FrameCheck:
     reason: str
     update_stream: int
     update_increment: int
+    guard: FloodGuard
     _preface: int  # bytes of it that have come
     _head: bytes  # of a frame, as much as has come
     _left: int  # bytes of a frame still to come after its head
     _block: int  # the stream of a header block that has not ended, or 0
     _block_size: int
+    _block_since: float  # when its first frame came
+    _heading: bool  # the last frame belongs to a header block
+    _now: float
     _continuations: int
     _last: int  # the highest stream that the client has used; -1 for none
     _gap_start: int  # the streams that it left out last
     _gap_end: int
     _open: set[int]  # streams whose request has not ended
     _floor: int  # nothing is known about streams below
-    _empty: int
-    _credit: int  # control frames that may come
-    _overhead: int
-    _time: float
 
     def __init__(self) -> None:
         self.error = NO_ERROR
@@ -164,27 +120,27 @@ class FrameCheck:
         self._gap_start = self._gap_end = 0
         self._open = set()
         self._floor = 0
-        self._empty = 0
-        self._credit = _BURST
-        self._overhead = 0
-        self._time = 0.0
+        self._heading = False
+        self._block_since = self._now = 0.0
+        self.guard = FloodGuard()
 
-    def check(self, data: bytes, now: float = 0.0) -> int:
+    def check(self, data: bytes, now: float = 0.0, frames: int = 1 << 30) -> int:
         """How many bytes from the front of `data` the library may have; `now` is a monotonic time in seconds.
 
-        All, unless `error` is set or `update_stream` is not 0. The latter is a WINDOW_UPDATE that makes the window of
-        this stream larger by `update_increment`, 2^30 and more, which may be too much (RFC 9113 6.9.1: then the stream
-        is reset with FLOW_CONTROL_ERROR, while the library would end the connection). Only its owner knows the
-        window: these 13 bytes behind those returned are given to the library or left out, and what comes after them
-        is checked by another call. One that comes in pieces is passed on.
+        All, unless there are more than so many `frames`, `error` is set, or `update_stream` is not 0. The latter is a
+        WINDOW_UPDATE that makes the window of this stream larger by `update_increment`, 2^30 and more, which may be
+        too much (RFC 9113 6.9.1: then the stream is reset with FLOW_CONTROL_ERROR, while the library would end the
+        connection). Only its owner knows the window: these 13 bytes behind those returned are given to the library or
+        left out, and what comes after them is checked by another call. One that comes in pieces is passed on.
         """
         if self.error:
             return 0
         size = len(data)
         pos = 0
         self.update_stream = 0
-        if now - self._time >= 1.0:
-            self.forgive(now)
+        self._now = now
+        if now - self.guard.time >= 1.0:
+            self.guard.forgive(now)
         if self._preface < _PREFACE_SIZE:
             pos = self.take_preface(data, size)
         elif self._head:
@@ -196,6 +152,9 @@ class FrameCheck:
                     return size
                 pos += self._left
                 self._left = 0
+            if frames == 0:
+                return pos
+            frames -= 1
             need = wanted(data, pos, size)
             if need > size - pos:
                 self._head = data[pos:]
@@ -208,28 +167,20 @@ class FrameCheck:
             pos += need
         return pos
 
-    def sent(self, size: int) -> None:
-        """A piece of a response of `size` bytes goes to the client, which may answer with window updates."""
-        self._credit += _PER_PIECE + size // _SENT_PER_FRAME
-        if self._credit > _MAX_CREDIT:
-            self._credit = _MAX_CREDIT
-        self._overhead -= _ANSWERS + size
-        if self._overhead < -_MAX_OVERHEAD_CREDIT:
-            self._overhead = -_MAX_OVERHEAD_CREDIT
-
-    def forgive(self, now: float) -> None:
-        """Let time pass up to `now`."""
-        seconds = int(now - self._time)
-        self._time = now
-        if self._credit < _BURST:
-            self._credit = min(_BURST, self._credit + _RATE * min(seconds, _BURST))
-        if self._overhead > 0:
-            self._overhead = max(0, self._overhead - _OVERHEAD_RATE * min(seconds, _MAX_OVERHEAD))
+    def waiting_since(self) -> float:
+        """Since when (s) a header block is waited for that has not come as a whole; 0: there is none."""
+        return self._block_since if self._block or (self._heading and self._left > 0) else 0.0
 
     def fail(self, error: int, reason: str) -> None:
         """This is the end of the connection."""
         self.error = error
         self.reason = reason
+        self.update_stream = 0
+
+    def limit(self, reason: str) -> None:
+        """The same for a reason of `guard`, if there is one and nothing worse."""
+        if reason and not self.error:
+            self.fail(ENHANCE_YOUR_CALM, reason)
 
     def take_preface(self, data: bytes, size: int) -> int:
         """The offset after the preface, or after as much of it as there is (RFC 9113 3.4)."""
@@ -264,6 +215,7 @@ class FrameCheck:
         kind, flags = data[pos + 3], data[pos + 4]
         stream = (data[pos + 5] << 24 | data[pos + 6] << 16 | data[pos + 7] << 8 | data[pos + 8]) & _STREAM_BITS
         self._left = length - (need - _HEAD)
+        self._heading = kind in (_HEADERS, _CONTINUATION)
         content = 0
         if length > _MAX_FRAME:
             self.fail(FRAME_SIZE_ERROR, "frame too large")
@@ -281,12 +233,7 @@ class FrameCheck:
             self.take_continuation(flags, length)
         else:
             self.take_control(data, pos + _HEAD, kind, flags, stream, length)
-        self._overhead += _HEAD + length - (content * (_RATIO + 1) if content > 0 else 0)
-        if self._overhead > _MAX_OVERHEAD:
-            if not self.error:
-                self.fail(ENHANCE_YOUR_CALM, "more framing than content")
-        elif self._overhead < -_MAX_OVERHEAD_CREDIT:
-            self._overhead = -_MAX_OVERHEAD_CREDIT
+        self.limit(self.guard.frame(length, content))
 
     def take_data(self, stream: int, flags: int, content: int) -> None:
         """DATA with so much content."""
@@ -297,11 +244,9 @@ class FrameCheck:
         elif flags & _END_STREAM:
             self._open.discard(stream)
         elif content == 0:
-            self.take_empty()
+            self.limit(self.guard.empty())
             return
-        self._empty = 0
-        if self._credit < _MAX_CREDIT:
-            self._credit += _PER_DATA
+        self.guard.data()
 
     def take_headers(self, data: bytes, pos: int, stream: int, flags: int, length: int) -> int:
         """HEADERS with their payload at `pos`. Returns the length of the header block in it."""
@@ -316,16 +261,17 @@ class FrameCheck:
                 self.fail(PROTOCOL_ERROR, "stream depends on itself")
         if stream & 1:
             self.take_stream(stream, flags)
+        self._block_since = self._now
         if flags & _END_HEADERS:
-            self.take_block()
+            self.guard.block()
         else:
             self._block = stream
             self._block_size = content
             self._continuations = 0
         if content > 0:
-            self._empty = 0
+            self.guard.something()
         elif not flags & _END_STREAM:
-            self.take_empty()
+            self.limit(self.guard.empty())
         return content
 
     def depends_on(self, data: bytes, pos: int) -> int:
@@ -351,13 +297,6 @@ class FrameCheck:
         elif stream >= self._floor:
             self.fail(STREAM_CLOSED, "frame for a closed stream")
 
-    def take_block(self) -> None:
-        """The end of a header block."""
-        self._block = 0
-        self._credit += _PER_REQUEST
-        if self._credit > _MAX_CREDIT:
-            self._credit = _MAX_CREDIT
-
     def take_continuation(self, flags: int, length: int) -> None:
         """CONTINUATION of the block that is open."""
         self._block_size += length
@@ -367,13 +306,13 @@ class FrameCheck:
         elif self._continuations > _MAX_CONTINUATIONS:
             self.fail(ENHANCE_YOUR_CALM, "continuation flood")
         elif flags & _END_HEADERS:
-            self.take_block()
+            self._block = 0
+            self.guard.block()
         elif length == 0:
-            self.take_empty()
+            self.limit(self.guard.empty())
 
     def take_control(self, data: bytes, pos: int, kind: int, flags: int, stream: int, length: int) -> None:
         """Any other frame, its payload at `pos`."""
-        weights = _WEIGHTS
         if kind == _PRIORITY:
             if stream == 0:
                 self.fail(PROTOCOL_ERROR, "priority of no stream")
@@ -387,13 +326,4 @@ class FrameCheck:
             self.update_increment = self.depends_on(data, pos)
             if self.update_increment >= _LARGE_INCREMENT:
                 self.update_stream = stream
-        self._credit -= 1 if flags & _ACK else weights[kind]
-        if self._credit < 0 and not self.error:
-            self.fail(ENHANCE_YOUR_CALM, FLOODS.get(kind, "unknown frame flood"))
-
-    def take_empty(self) -> None:
-        """A frame that carries nothing and ends nothing."""
-        self._empty += 1
-        self._credit -= _EMPTY_WEIGHT
-        if (self._empty > _MAX_EMPTY or self._credit < 0) and not self.error:
-            self.fail(ENHANCE_YOUR_CALM, "empty frames")
+        self.limit(self.guard.control(kind, flags))
